@@ -1,0 +1,1 @@
+"""The DICOM service node: network, intake, routing, jobs and delivery."""

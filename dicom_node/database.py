@@ -1,0 +1,216 @@
+"""Tables of the node's database, and how it is opened.
+
+One SQLite file in WAL mode with synchronous=FULL: a committed row survives a power cut. All times
+are seconds since the epoch, UTC. Who writes what:
+
+    listener   instance, inbound_commitment, commitment_result
+    assembly   study, revision, job
+    worker     job, revision, result_object
+    outbox     result_object, commitment, inbound_commitment, revision
+    all        audit
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
+
+metadata = MetaData()
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False, doc="of the encoded data set, without file meta"),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("modality", String(16), nullable=False, default=""),
+    Column("path", Text, nullable=False, doc="relative to data_dir"),
+    Column("size_bytes", Integer, nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("made_here", Boolean, nullable=False, default=False, doc="equipment tag of this node"),
+    Column("conflicts", Boolean, nullable=False, default=False, doc="same UID, other bytes"),
+    UniqueConstraint("sop_instance_uid", "sha256"),
+    Index("instance_by_study", "study_instance_uid", "received_at"),
+    Index("instance_by_time", "id", "study_instance_uid"),
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("study_instance_uid", String(64), primary_key=True),
+    Column("first_instance_at", Float, nullable=False),
+    Column("last_instance_at", Float, nullable=False),
+    Column("last_instance_id", Integer, nullable=False, doc="highest instance.id seen by assembly"),
+    Column("calling_ae_title", String(16), nullable=False, doc="of the instance that came last"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("rule", Text, nullable=False, default=""),
+    Column("inputs_sha256", String(64), nullable=False, default=""),
+    Column("plan", Text, nullable=False, default="{}", doc="JSON: regimens, months, outputs, send_to"),
+    Column("job_time", Float, doc="set once when queued; dates and UIDs of all outputs"),
+    Column("priority", Integer, nullable=False, default=50),
+    Column("fence", Integer, nullable=False, default=0, doc="raised at each start of its job"),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    UniqueConstraint("study_instance_uid", "number"),
+    Index("revision_by_state", "state"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(128), nullable=False, unique=True, doc="deduplication key"),
+    Column("payload", Text, nullable=False, doc="JSON"),
+    Column("priority", Integer, nullable=False, default=50),
+    Column("state", String(16), nullable=False, doc="ready, running, done, dead, cancelled"),
+    Column("run_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("error", Text, nullable=False, default=""),
+    Column("progress", Float, nullable=False, default=0.0),
+    Column("progress_text", Text, nullable=False, default=""),
+    Index("job_ready", "state", "priority", "run_at"),
+)
+
+result_object = Table(
+    "result_object",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision_id", Integer, ForeignKey("revision.id"), nullable=False),
+    Column("peer", String(32), nullable=False),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("path", Text, nullable=False, doc="relative to data_dir"),
+    Column("sha256", String(64), nullable=False, doc="of the data set, for the read-back"),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", Float, nullable=False, default=0.0),
+    Column("detail", Text, nullable=False, default=""),
+    Column("changed_at", Float, nullable=False),
+    UniqueConstraint("sop_instance_uid", "peer"),
+    Index("result_by_state", "state", "next_attempt_at"),
+    Index("result_by_revision", "revision_id"),
+)
+
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("peer", String(32), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("sop_instance_uids", Text, nullable=False, doc="JSON list"),
+    Column("answered", Boolean, nullable=False, default=False),
+)
+
+commitment_result = Table(
+    "commitment_result",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("transaction_uid", String(64), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("committed", Text, nullable=False, doc="JSON list of SOP Instance UIDs"),
+    Column("failed", Text, nullable=False, doc="JSON object: SOP Instance UID to failure reason"),
+    Column("applied", Boolean, nullable=False, default=False),
+)
+
+inbound_commitment = Table(
+    "inbound_commitment",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("references_json", Text, nullable=False, doc="JSON list of [class UID, instance UID]"),
+    Column("answered", Boolean, nullable=False, default=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", Float, nullable=False, default=0.0),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("entity", String(16), nullable=False, doc="revision or object"),
+    Column("key", String(128), nullable=False),
+    Column("state_before", String(16), nullable=False),
+    Column("state_after", String(16), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("detail", Text, nullable=False, default=""),
+)
+
+
+def open_database(data_dir: Path) -> Engine:
+    """Open (and create if absent) the database of a data folder. Use it by `reading` and `writing`."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        f"sqlite:///{data_dir / 'node.sqlite'}",
+        connect_args={"timeout": 30.0, "check_same_thread": False, "isolation_level": None},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: DBAPIConnection, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    with writing(engine) as connection:
+        metadata.create_all(connection)
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One write transaction: takes the write lock at once (waiting up to 30 s), commits at the end."""
+    with engine.execution_options(immediate=True).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent snapshot, for reading only; never blocks a writer."""
+    with engine.connect() as connection:
+        yield connection

@@ -1,0 +1,47 @@
+"""Errors of the node.
+
+    NodeError
+    ├── ConfigurationError   a setting is wrong; the message names the file, the key and the fix
+    ├── TransientError       worth trying again: peer away, disk full, database busy
+    │   └── StatusUnknown    a peer's answer was lost; the same object may be sent again
+    ├── PermanentError       trying again changes nothing; a person has to look
+    │   ├── PeerRejected     a peer refused an association, a context or an object for good
+    │   └── IllegalTransition   a state change that the table does not have
+    └── LeaseLost            another worker holds the job; its results are not accepted
+
+Broad ``except`` is allowed at two places only: the worker's loop and the event handlers.
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Root of all errors raised in this package."""
+
+
+class ConfigurationError(NodeError):
+    """A setting is wrong."""
+
+
+class TransientError(NodeError):
+    """Worth trying again later."""
+
+
+class StatusUnknown(TransientError):
+    """A peer's answer did not arrive; what was sent may or may not be stored."""
+
+
+class PermanentError(NodeError):
+    """Trying again changes nothing."""
+
+
+class PeerRejected(PermanentError):
+    """A peer refused for good."""
+
+
+class IllegalTransition(PermanentError):
+    """The table of states has no such transition."""
+
+
+class LeaseLost(NodeError):
+    """The lease of a job has passed to another worker."""

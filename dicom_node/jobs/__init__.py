@@ -1,0 +1,1 @@
+"""Jobs: states, engine and ledger."""

@@ -1,0 +1,1 @@
+"""Forecast of one study: the pipeline, its models and its results."""

@@ -1,0 +1,1 @@
+"""Clinical variables, units, scores and response criteria."""

@@ -1,0 +1,52 @@
+"""Errors of the forecast.
+
+    InferenceError
+    ├── RejectedInput        the study cannot be forecast, and trying again changes nothing
+    │   ├── GeometryError    slices do not form one volume
+    │   ├── PhaseMissing     a contrast phase or sequence that is needed is absent
+    │   ├── SegmentationMissing   no liver segmentation in the study
+    │   ├── ImplausibleSegmentation   a segmentation outside the limits of anatomy
+    │   ├── ClinicalError    a clinical value with an unknown unit or an implausible size
+    │   └── UnsupportedRegimen    a regimen that no bundle covers
+    └── ModelError           a bundle is damaged, unverified or failed to compute
+
+Every message is one sentence for a radiologist, and names no patient.
+"""
+
+from __future__ import annotations
+
+
+class InferenceError(Exception):
+    """Root of all errors raised in this package."""
+
+
+class RejectedInput(InferenceError):
+    """The study is refused; the message is the reason that people read."""
+
+
+class GeometryError(RejectedInput):
+    """The slices of a series do not form one regular volume."""
+
+
+class PhaseMissing(RejectedInput):
+    """A contrast phase or MR sequence that the request needs is not in the study."""
+
+
+class SegmentationMissing(RejectedInput):
+    """No liver segmentation is in the study."""
+
+
+class ImplausibleSegmentation(RejectedInput):
+    """A segmentation lies outside the limits of anatomy."""
+
+
+class ClinicalError(RejectedInput):
+    """A clinical value has an unknown unit or an implausible size."""
+
+
+class UnsupportedRegimen(RejectedInput):
+    """No bundle is trained or parameterised for the regimen."""
+
+
+class ModelError(InferenceError):
+    """A bundle is damaged or unverified, or a model failed to compute."""

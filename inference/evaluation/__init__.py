@@ -1,0 +1,1 @@
+"""Measures of predictive performance, each a pure function of arrays."""

@@ -1,0 +1,1 @@
+"""Geometry, measurement and marker placement on volumes."""

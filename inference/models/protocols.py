@@ -1,0 +1,66 @@
+"""The seams: what a segmenter, a generator and a survival model must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from inference.case import Case, ClinicalRecord
+from inference.randomness import RandomStreams
+from inference.results import (
+    Baseline,
+    BundleInfo,
+    GeneratedCourse,
+    LesionMeasurement,
+    Segmentation,
+    Survival,
+)
+from inference.settings import PipelineSettings, Regimen
+
+
+class Segmenter(Protocol):
+    """Finds liver and lesions on the primary series."""
+
+    def segment(self, case: Case, baseline: Baseline) -> Segmentation:
+        """Return a segmentation, or raise `SegmentationMissing` with the reason."""
+        ...
+
+
+class Generator(Protocol):
+    """Draws the course of the disease under one regimen."""
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the generator was trained on."""
+        ...
+
+    def generate(
+        self,
+        baseline: Baseline,
+        segmentation: Segmentation,
+        clinical: ClinicalRecord,
+        regimen: Regimen,
+        settings: PipelineSettings,
+        streams: RandomStreams,
+    ) -> GeneratedCourse:
+        """Return images and tissue maps at ``settings.months`` and at the best response."""
+        ...
+
+
+class SurvivalModel(Protocol):
+    """Predicts survival under one regimen."""
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the model was trained on."""
+        ...
+
+    def predict(
+        self, clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen
+    ) -> Survival:
+        """Return curves, or `NotAssessed` for each end point that is not covered."""
+        ...
+
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done (no patient data) and the share done, 0 to 1."""

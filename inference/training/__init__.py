@@ -1,0 +1,1 @@
+"""Fitting of the shipped and of a site's models."""
