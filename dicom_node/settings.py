@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 import dicom_node
 from dicom_node.errors import ConfigurationError
-from inference.settings import Frozen, PipelineSettings, Regimen, SegmentationLimits
+from inference.settings import Frozen, Months, PipelineSettings, Regimen, SegmentationLimits
 
 AETitle = str
 """1 to 16 printable ASCII characters without backslash, not only spaces (PS3.5 table 6.2-1)."""
@@ -135,7 +135,7 @@ class Rule(Frozen):
     action: Action = Action.FORECAST
     reason: str = ""
     regimens: tuple[str, ...] = ()
-    months: tuple[float, ...] = ()
+    months: Months = ()
     outputs: tuple[Outputs, ...] = tuple(Outputs)
     send_to: tuple[str, ...] = Field((), description="peer names; empty sends back to the sender")
     priority: int = Field(50, ge=0, le=100)
@@ -156,7 +156,7 @@ class NodeSettings(Frozen):
     rules: tuple[Rule, ...]
     regimens: tuple[Regimen, ...]
     default_regimens: tuple[str, ...]
-    months: tuple[float, ...]
+    months: Months
     best_response: bool = True
     segmentation: SegmentationLimits = SegmentationLimits()
     seed: int = Field(0, ge=0)
@@ -193,13 +193,16 @@ class NodeSettings(Frozen):
             raise ConfigurationError(
                 f"regimen {unknown[0]!r} is unknown; known are {', '.join(sorted(table))}"
             )
-        return PipelineSettings(
-            regimens=tuple(table[r] for r in wanted),
-            months=tuple(months) or self.months,
-            best_response=self.best_response,
-            segmentation=self.segmentation,
-            seed=self.seed,
-        )
+        try:
+            return PipelineSettings(
+                regimens=tuple(table[r] for r in dict.fromkeys(wanted)),
+                months=tuple(sorted(set(months))) or self.months,
+                best_response=self.best_response,
+                segmentation=self.segmentation,
+                seed=self.seed,
+            )
+        except ValidationError as error:
+            raise ConfigurationError("; ".join(e["msg"] for e in error.errors())) from error
 
 
 def packaged_config_dir() -> Path:

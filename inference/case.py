@@ -71,9 +71,18 @@ class ClinicalRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A DICOM file that is no part of the case, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One study, as received."""
 
     study_instance_uid: str
     series: tuple[Series, ...]
     clinical: ClinicalRecord = field(default_factory=ClinicalRecord)
+    left_out: tuple[LeftOut, ...] = ()

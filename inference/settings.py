@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class Frozen(BaseModel):
     """A settings table: unknown keys are refused, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _ascending(months: tuple[float, ...]) -> tuple[float, ...]:
+    if list(months) != sorted(set(months)) or any(not 0 < m <= 24 for m in months):
+        raise ValueError("months must ascend, each above 0 and at most 24")
+    return months
+
+
+Months = Annotated[tuple[float, ...], AfterValidator(_ascending)]
+"""Months after the start of treatment, ascending."""
 
 
 class TaceSession(Frozen):
@@ -47,7 +59,7 @@ class PipelineSettings(Frozen):
     """What `inference.pipeline.run` is told."""
 
     regimens: tuple[Regimen, ...]
-    months: tuple[float, ...] = Field((1.0, 3.0, 6.0), description="scheduled virtual follow-ups")
+    months: Months = Field((1.0, 3.0, 6.0), description="scheduled virtual follow-ups")
     best_response: bool = Field(True, description="also draw the time of best response")
     segmentation: SegmentationLimits = SegmentationLimits()
     seed: int = Field(0, ge=0)
@@ -57,6 +69,4 @@ class PipelineSettings(Frozen):
         ids = [r.id for r in self.regimens]
         if len(set(ids)) != len(ids):
             raise ValueError("two regimens have the same id")
-        if list(self.months) != sorted(set(self.months)) or any(not 0 < m <= 24 for m in self.months):
-            raise ValueError("months must ascend, each above 0 and at most 24")
         return self

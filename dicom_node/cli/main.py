@@ -1,0 +1,79 @@
+"""The command ``hepatocast``: its commands, its exit codes, its errors in one line.
+
+Command modules import only light things at their top, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from dicom_node.cli import assess, check, demo, jobs, rules, run, serve, train
+from dicom_node.errors import ConfigurationError, NodeError
+from inference.errors import InferenceError, RejectedInput
+
+DONE, FAILED, WRONG_USAGE, REFUSED = 0, 1, 2, 3
+
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (ConfigurationError, WRONG_USAGE),
+    (RejectedInput, REFUSED),
+    (InferenceError, FAILED),
+    (NodeError, FAILED),
+)
+"""First match wins."""
+
+app = typer.Typer(
+    name="hepatocast",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""Forecasts unresectable hepatocellular carcinoma under each treatment regimen.
+
+A PACS sends the pre-treatment CT or MRI; virtual follow-up series, segmentations, structured
+reports and survival charts come back into the same study.
+
+Begin with `hepatocast demo`. Then write a configuration and see that it holds: `hepatocast check`.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 input refused.
+""",
+)
+app.command()(demo.demo)
+app.command()(serve.serve)
+app.command()(run.run)
+app.command()(check.check)
+app.add_typer(rules.app, name="rules")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(assess.app, name="assess")
+app.add_typer(train.app, name="train")
+
+
+def _exit_code(error: Exception) -> int:
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), FAILED)
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one line on standard error."""
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        result = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return FAILED
+    except (NodeError, InferenceError) as error:
+        click.echo(f"hepatocast: {' '.join(str(error).split())}", err=True)
+        return _exit_code(error)
+    return result if isinstance(result, int) else DONE
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(invoke())

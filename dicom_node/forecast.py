@@ -1,0 +1,124 @@
+"""One forecast from files to objects: what ``run`` does on a folder and a worker does for a job."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy
+import scipy
+
+from dicom_node.settings import NodeSettings, Outputs
+from inference.case import Case, ClinicalRecord
+from inference.imaging.reading import read_case
+from inference.models.protocols import Progress
+from inference.pipeline import Bundles, run
+from inference.provenance import MANUFACTURER
+from inference.randomness import RandomStreams
+from inference.settings import PipelineSettings
+from reporting.context import Context, Equipment, Qualification
+from reporting.outputs import WrittenObject, build, write_objects
+from reporting.result_json import result_document
+from reporting.uids import Uids
+
+SHARE_OF_PIPELINE = 0.6
+"""Of the progress bar; the rest is writing objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to forecast, and under which clock."""
+
+    files: tuple[Path, ...]
+    job_time: datetime
+    pipeline: PipelineSettings
+    outputs: tuple[Outputs, ...] = tuple(Outputs)
+    clinical: ClinicalRecord = field(default_factory=ClinicalRecord)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What was written, and the document that describes it (``result.json``)."""
+
+    objects: tuple[WrittenObject, ...]
+    document: Mapping[str, Any]
+
+
+def equipment(settings: NodeSettings) -> Equipment:
+    """Return the node as DICOM equipment."""
+    return Equipment(
+        manufacturer=MANUFACTURER,
+        model_name="Hepatocast node",
+        software_version=version("hepatocast"),
+        device_serial_number=settings.device_serial_number,
+    )
+
+
+def inputs_digest(files: Iterable[Path]) -> str:
+    """Return a digest of the bytes of all input files, whatever their names and order (sha256)."""
+    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def backend() -> str:
+    """Return what computed the numbers: other libraries may round otherwise."""
+    return f"cpu {platform.machine()} float32 numpy {numpy.__version__} scipy {scipy.__version__}"
+
+
+def job_key(order: Order, inputs_sha256: str, bundles: Bundles, settings: NodeSettings) -> str:
+    """Return a digest of everything that changes bytes; all UIDs of the job derive from it."""
+    facts = {
+        "inputs": inputs_sha256,
+        "bundles": {name: info.sha256 for name, info in bundles.infos().items()},
+        "pipeline": order.pipeline.model_dump(mode="json"),
+        "outputs": [str(o) for o in order.outputs],
+        "clinical": {n: [str(v.value), v.unit] for n, v in sorted(order.clinical.values.items())},
+        "job_time": order.job_time.astimezone(UTC).isoformat(),
+        "equipment": [str(v) for v in (MANUFACTURER, version("hepatocast"), settings.device_serial_number)],
+        "qualification": settings.content_qualification,
+        "backend": backend(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def forecast(order: Order, settings: NodeSettings, out: Path, progress: Progress) -> Forecast:
+    """Run the pipeline on the files of one study and write every object and ``result.json``.
+
+    Raises
+    ------
+    inference.errors.RejectedInput
+        The study is refused; the message is the reason that people read.
+    inference.errors.ModelError
+        A bundle is damaged or failed.
+    """
+    case: Case = replace(read_case(order.files), clinical=order.clinical)
+    bundles = Bundles.shipped()
+    results = run(
+        case,
+        order.pipeline,
+        bundles,
+        RandomStreams(order.pipeline.seed),
+        lambda text, share: progress(text, SHARE_OF_PIPELINE * share),
+    )
+    started = time.perf_counter()
+    key = job_key(order, inputs_digest(order.files), bundles, settings)
+    context = Context(
+        job_time=order.job_time,
+        uids=Uids(key),
+        equipment=equipment(settings),
+        qualification=Qualification(settings.content_qualification),
+    )
+    progress("writing objects", SHARE_OF_PIPELINE)
+    written = write_objects(build(results, context, order.outputs), out)
+    document = result_document(results, written, report_s=time.perf_counter() - started)
+    (out / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    progress("done", 1.0)
+    return Forecast(tuple(written), document)

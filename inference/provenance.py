@@ -1,0 +1,18 @@
+"""How objects made by this product are recognised, so that none is ever taken as input."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+
+MANUFACTURER = "Hepatocast"
+"""Manufacturer (0008,0070) of every object this product makes."""
+
+
+def is_made_here(header: Dataset) -> bool:
+    """Whether an object was made by this product, and not edited by anybody since.
+
+    Only the equipment that made the object counts (General Equipment, PS3.3 C.7.5.1). A segmentation
+    that a person edited in another program carries that program's Manufacturer, and keeps this
+    product under Contributing Equipment: it is valid input.
+    """
+    return str(header.get("Manufacturer", "") or "").strip() == MANUFACTURER
