@@ -3,9 +3,14 @@
     NodeError
     ├── ConfigurationError   a setting is wrong; the message names the file, the key and the fix
     ├── TransientError       worth trying again: peer away, disk full, database busy
-    │   └── StatusUnknown    a peer's answer was lost; the same object may be sent again
+    │   ├── StatusUnknown    a peer's answer was lost; the same object may be sent again
+    │   └── OutOfRoom        the disk or the index cannot take an object now
     ├── PermanentError       trying again changes nothing; a person has to look
     │   ├── PeerRejected     a peer refused an association, a context or an object for good
+    │   ├── RefusedObject    a received object that cannot be taken
+    │   │   ├── InvalidUid         a UID breaks the grammar of PS3.5 section 9.1
+    │   │   ├── UnreadableObject   no data set, a damaged one, or one without the needed UIDs
+    │   │   └── MismatchedObject   the data set is not what its command says
     │   └── IllegalTransition   a state change that the table does not have
     └── LeaseLost            another worker holds the job; its results are not accepted
 
@@ -31,12 +36,32 @@ class StatusUnknown(TransientError):
     """A peer's answer did not arrive; what was sent may or may not be stored."""
 
 
+class OutOfRoom(TransientError):
+    """The disk or the index cannot take an object now."""
+
+
 class PermanentError(NodeError):
     """Trying again changes nothing."""
 
 
 class PeerRejected(PermanentError):
     """A peer refused for good."""
+
+
+class RefusedObject(PermanentError):
+    """A received object that cannot be taken; the message has no patient data."""
+
+
+class InvalidUid(RefusedObject):
+    """A UID breaks the grammar of PS3.5 section 9.1."""
+
+
+class UnreadableObject(RefusedObject):
+    """No data set, a damaged one, or one without the needed UIDs."""
+
+
+class MismatchedObject(RefusedObject):
+    """The data set is not what its command says."""
 
 
 class IllegalTransition(PermanentError):

@@ -3,6 +3,7 @@
     InferenceError
     ├── RejectedInput        the study cannot be forecast, and trying again changes nothing
     │   ├── GeometryError    slices do not form one volume
+    │   ├── PixelsUnreadable pixel data cannot be decoded
     │   ├── PhaseMissing     a contrast phase or sequence that is needed is absent
     │   ├── SegmentationMissing   no liver segmentation in the study
     │   ├── ImplausibleSegmentation   a segmentation outside the limits of anatomy
@@ -26,6 +27,10 @@ class RejectedInput(InferenceError):
 
 class GeometryError(RejectedInput):
     """The slices of a series do not form one regular volume."""
+
+
+class PixelsUnreadable(RejectedInput):
+    """Pixel data is damaged, or compressed in a way that no decoder here reads."""
 
 
 class PhaseMissing(RejectedInput):

@@ -1,4 +1,120 @@
 """The ordered stages of a forecast.
 
 select -> load -> segment -> generate -> respond -> survive -> compare
+
+To add a step: a file in ``inference/stages`` and one line in `run`.
 """
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from inference.case import Case
+from inference.models.cox import load_cox_model
+from inference.models.mechanistic import MechanisticGenerator
+from inference.models.protocols import Generator, Progress, Segmenter, SurvivalModel
+from inference.models.seg_in_study import SegInStudy
+from inference.randomness import RandomStreams
+from inference.results import BundleInfo, RegimenForecast, StudyResults
+from inference.settings import PipelineSettings
+from inference.stages.compare import compare
+from inference.stages.generate import generate
+from inference.stages.load import load
+from inference.stages.respond import measure_baseline, respond
+from inference.stages.segment import segment
+from inference.stages.selection import select
+from inference.stages.survive import survive
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """The models of one forecast."""
+
+    segmenter: Segmenter
+    generator: Generator
+    survival: SurvivalModel
+
+    @classmethod
+    def shipped(cls) -> Bundles:
+        """Load the models that come with the product, each verified against its digest.
+
+        Raises
+        ------
+        ModelError
+            A bundle is damaged.
+        """
+        return cls(SegInStudy(), MechanisticGenerator.from_bundle(), load_cox_model())
+
+    def infos(self) -> Mapping[str, BundleInfo]:
+        """Return what each model is, by its part in the forecast."""
+        return {
+            "segmenter": self.segmenter.info,
+            "generator": self.generator.info,
+            "survival": self.survival.info,
+        }
+
+
+@dataclass(slots=True)
+class _Stages:
+    """Times the stages and tells the listener of `progress` which one runs."""
+
+    progress: Progress
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, text: str, share: float) -> Iterator[None]:
+        self.progress(text, share)
+        started = time.perf_counter()
+        yield
+        self.timings_s[name] = self.timings_s.get(name, 0.0) + time.perf_counter() - started
+
+    def within(self, first: float, last: float) -> Progress:
+        """Return a progress callback for a stage that fills a part of the bar."""
+        return lambda text, share: self.progress(text, first + (last - first) * share)
+
+
+def run(
+    case: Case,
+    settings: PipelineSettings,
+    bundles: Bundles,
+    streams: RandomStreams,
+    progress: Progress,
+) -> StudyResults:
+    """Forecast one study.
+
+    Parameters
+    ----------
+    case : Case
+        The files of one study, and clinical values.
+    settings : PipelineSettings
+    bundles : Bundles
+    streams : RandomStreams
+        Random generators by name; the same seed gives the same results.
+    progress : Progress
+        Called with what is being done and the share done.
+
+    Raises
+    ------
+    RejectedInput
+        The study cannot be forecast; the message is the reason that people read.
+    ModelError
+        A model failed.
+    """
+    stages = _Stages(progress)
+    with stages.stage("load", "choosing and loading series", 0.0):
+        bundles.segmenter.check(case)
+        baseline = load(select(case))
+    with stages.stage("segment", "segmenting liver and tumours", 0.1):
+        baseline, segmentation = segment(case, baseline, bundles.segmenter, settings.segmentation)
+    with stages.stage("respond", "measuring the tumours", 0.2):
+        lesions = measure_baseline(baseline, segmentation)
+    with stages.stage("generate", "drawing follow-up images", 0.25):
+        courses = generate(
+            baseline, segmentation, case.clinical, settings, bundles.generator, streams, stages.within(0.25, 0.9)
+        )

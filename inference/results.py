@@ -223,6 +223,22 @@ class BundleInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """A reference structure that a segmentation also has, such as the aorta; used to tell the phase.
+
+    Attributes
+    ----------
+    name : str
+        A value of `inference.imaging.segmentations.Structure`.
+    mask : array of bool, shape of the box
+    """
+
+    name: str
+    box: Box
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
 class Segmentation:
     """Liver and lesions at baseline, on the grid of the primary series."""
 
@@ -231,6 +247,7 @@ class Segmentation:
     bundle: BundleInfo
     source_sop_instance_uid: str | None
     warnings: tuple[str, ...] = ()
+    regions: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ def kaplan_meier(time: FloatArray, event: BoolArray) -> StepFunction:
     deaths = np.bincount(inverse, weights=event.astype(np.float64))
     leaving = np.bincount(inverse)
     at_risk = len(time) - np.concatenate(([0], np.cumsum(leaving)[:-1]))
-    return StepFunction(times, np.cumprod(1.0 - deaths / at_risk))
+    return StepFunction(times, np.cumprod(1.0 - deaths / at_risk, dtype=np.float64))
 
 
 def censoring_survival(time: FloatArray, event: BoolArray) -> StepFunction:
@@ -50,7 +50,7 @@ def censoring_survival(time: FloatArray, event: BoolArray) -> StepFunction:
     exposed = at_risk - deaths
     censored = leaving - deaths
     hazard = np.divide(censored, exposed, out=np.zeros_like(censored), where=exposed > 0)
-    return StepFunction(times, np.cumprod(1.0 - hazard))
+    return StepFunction(times, np.cumprod(1.0 - hazard, dtype=np.float64))
 
 
 def _concordance(time: FloatArray, event: BoolArray, risk: FloatArray, weight: FloatArray) -> float:

@@ -21,8 +21,20 @@ from inference.settings import PipelineSettings, Regimen
 class Segmenter(Protocol):
     """Finds liver and lesions on the primary series."""
 
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the segmenter was trained on."""
+        ...
+
+    def check(self, case: Case) -> None:
+        """Raise `SegmentationMissing` where the headers already show that `segment` would; else nothing."""
+        ...
+
     def segment(self, case: Case, baseline: Baseline) -> Segmentation:
-        """Return a segmentation, or raise `SegmentationMissing` with the reason."""
+        """Return a segmentation with every lesion voxel viable unless necrosis was drawn.
+
+        Raises `SegmentationMissing` with the reason where there is none to be had.
+        """
         ...
 
 

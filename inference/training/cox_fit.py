@@ -61,16 +61,12 @@ class _Derivatives:
     information: FloatArray
 
 
-def _sorted(
-    x: FloatArray, time: FloatArray, event: BoolArray
-) -> tuple[FloatArray, FloatArray, BoolArray]:
+def _sorted(x: FloatArray, time: FloatArray, event: BoolArray) -> tuple[FloatArray, FloatArray, BoolArray]:
     order = np.argsort(-time, kind="stable")
     return x[order], time[order], event[order]
 
 
-def _partial_likelihood(
-    x: FloatArray, time: FloatArray, event: BoolArray, beta: FloatArray
-) -> _Derivatives:
+def _partial_likelihood(x: FloatArray, time: FloatArray, event: BoolArray, beta: FloatArray) -> _Derivatives:
     """Log partial likelihood, its gradient and information; rows sorted by falling time."""
     linear = x @ beta
     shift = float(linear.max())
@@ -78,24 +74,34 @@ def _partial_likelihood(
     s0 = np.cumsum(weight)
     s1 = np.cumsum(weight[:, None] * x, axis=0)
     s2 = np.cumsum(weight[:, None, None] * x[:, :, None] * x[:, None, :], axis=0)
-    value, gradient = 0.0, np.zeros(x.shape[1])
-    information = np.zeros((x.shape[1], x.shape[1]))
-    for moment in np.unique(time[event]):
-        last = np.searchsorted(-time, -moment, side="right") - 1
-        dead = np.flatnonzero(event & (time == moment))
-        d0, xd = weight[dead].sum(), x[dead]
-        d1 = weight[dead] @ xd
-        d2 = (weight[dead, None] * xd).T @ xd
-        value += float(linear[dead].sum())
-        gradient += xd.sum(axis=0)
-        for k in range(len(dead)):
-            share = k / len(dead)
-            r0 = s0[last] - share * d0
-            mean = (s1[last] - share * d1) / r0
-            value -= float(np.log(r0)) + shift
-            gradient -= mean
-            information += (s2[last] - share * d2) / r0 - np.outer(mean, mean)
-    return _Derivatives(value, gradient, information)
+    dead = np.flatnonzero(event)
+    moments, group, tied = np.unique(time[dead], return_inverse=True, return_counts=True)
+    last = np.searchsorted(-time, -time[dead], side="right") - 1
+    weighted = weight[dead, None] * x[dead]
+    d0, d1 = np.zeros(len(moments)), np.zeros((len(moments), x.shape[1]))
+    d2 = np.zeros((len(moments), x.shape[1], x.shape[1]))
+    np.add.at(d0, group, weight[dead])
+    np.add.at(d1, group, weighted)
+    np.add.at(d2, group, weighted[:, :, None] * x[dead][:, None, :])
+    # Efron: the k-th of d tied deaths sees k/d of the tied weights already gone from the risk set.
+    share = _rank_within(group) / tied[group]
+    r0 = s0[last] - share * d0[group]
+    mean = (s1[last] - share[:, None] * d1[group]) / r0[:, None]
+    second = (s2[last] - share[:, None, None] * d2[group]) / r0[:, None, None]
+    return _Derivatives(
+        value=float((linear[dead] - np.log(r0) - shift).sum()),
+        gradient=(x[dead] - mean).sum(axis=0),
+        information=second.sum(axis=0) - mean.T @ mean,
+    )
+
+
+def _rank_within(group: np.ndarray) -> np.ndarray:
+    """Position of each element among the equal ones before it: [2, 1, 1, 2] -> [0, 0, 1, 1]."""
+    rank = np.zeros(len(group), dtype=np.intp)
+    order = np.argsort(group, kind="stable")
+    start = np.searchsorted(group[order], group[order], side="left")
+    rank[order] = np.arange(len(group)) - start
+    return rank
 
 
 def log_partial_likelihood(x: FloatArray, time: FloatArray, event: BoolArray, beta: FloatArray) -> float:
@@ -112,7 +118,7 @@ def fit_cox(x: FloatArray, time: FloatArray, event: BoolArray, alpha: float) -> 
         Standardised covariates without missing values.
     time, event : array, (n,)
     alpha : float
-        Penalty, > 0 where the covariates may be collinear.
+        Penalty, > 0 where the covariates may be collinear; infinite: coefficients of exactly 0.
 
     Raises
     ------
@@ -124,11 +130,13 @@ def fit_cox(x: FloatArray, time: FloatArray, event: BoolArray, alpha: float) -> 
     x, time, event = _sorted(x, time, event)
     beta = np.zeros(x.shape[1])
     at = _partial_likelihood(x, time, event, beta)
+    if np.isinf(alpha):
+        return CoxFit(beta, np.zeros((len(beta), len(beta))), at.value)
     for _ in range(_MAXIMUM_STEPS):
         gradient = at.gradient - alpha * beta
         information = at.information + alpha * np.eye(len(beta))
         if float(np.abs(gradient).max()) < _GRADIENT_TOLERANCE * len(time):
-            return CoxFit(beta, np.linalg.inv(information), at.value)
+            return CoxFit(beta, np.asarray(np.linalg.inv(information), dtype=np.float64), at.value)
         step = np.linalg.solve(information, gradient)
         objective = at.value - 0.5 * alpha * float(beta @ beta)
         for _ in range(_MAXIMUM_HALVINGS):

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from inference.models.mechanistic.exposure import Plan
-from inference.models.mechanistic.growth import depth_of, front_profile
+from inference.models.mechanistic.growth import FrontProfile
 from inference.models.mechanistic.parameters import MechanisticParameters
 from inference.models.mechanistic.patient import TumourFields
 from inference.results import FloatArray, Voxels
 
-_TRACE = np.float32(1e-6)
+_TRACE = np.float32(1e-3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +58,16 @@ def evolve(
     keep : ascending step numbers; 0 is the baseline.
     sensitivity : factor on the exposure of each component; without one, the median patient.
     """
-    width = np.float32(parameters.growth.front_width_mm)
-    inside = fields.operator.inside
-    density = front_profile(fields.depth, float(width)) * inside
+    front = FrontProfile.of_width(parameters.growth.front_width_mm)
+    density = front.density_at(fields.depth) * fields.operator.inside
     old = np.minimum(fields.old_dead, density)
     state = _State(density - old, np.zeros_like(density), np.zeros_like(density), np.inf)
     reach = _reach(fields, plan, sensitivity or {})
-    start_depth = depth_of(density, float(width))
+    start_depth = front.depth_of(density)
     snapshots = []
     for step in range(max(keep) + 1):
         if step in keep:
-            snapshots.append(_snapshot(step, state, old, start_depth, float(width)))
+            snapshots.append(_snapshot(step, state, old, start_depth, front))
         if step < len(plan.days):
             _deposit(state, fields, plan, parameters, step)
             _advance(state, old, fields, plan, parameters, reach, step)
@@ -88,12 +87,12 @@ def _reach(
     ]
 
 
-def _snapshot(step: int, state: _State, old: Voxels, start_depth: Voxels, width: float) -> Snapshot:
+def _snapshot(step: int, state: _State, old: Voxels, start_depth: Voxels, front: FrontProfile) -> Snapshot:
     total = state.viable + state.dead + old
     return Snapshot(
         step,
-        depth_of(total, width) - start_depth,
-        state.viable / np.maximum(total, _TRACE),
+        front.depth_of(total) - start_depth,
+        (state.viable + _TRACE) / (total + _TRACE),
         state.lipiodol.copy(),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.results import Mask, Voxels
+from inference.results import FloatArray, Mask, Voxels
 
 DAYS_PER_MONTH = 30.4375
 
@@ -23,32 +23,66 @@ class FrontConstants:
 def front_constants(radius_mm: float, tvdt_months: float, front_width_mm: float) -> FrontConstants:
     """Return D and rho of a sphere whose volume doubles in `tvdt_months`.
 
-    A sphere doubles its volume in TVDT when its radius grows at r ln 2 / (3 TVDT); the front of
-    Fisher-KPP moves at 2 sqrt(D rho) and is sqrt(D / rho) wide. Two equations, two unknowns.
+    A sphere doubles its volume in TVDT when its radius grows at r ln 2 / (3 TVDT); a plane front of
+    Fisher-KPP moves at 2 sqrt(D rho) and is sqrt(D / rho) wide. Two equations, two unknowns. A
+    sphere's front is slower than a plane one by 2 D / r, which is made up for.
 
     References
     ----------
     Kolmogorov, Petrovsky & Piskunov 1937; Murray, Mathematical Biology I, 3rd ed., section 13.2.
     """
     speed = radius_mm * math.log(2.0) / (3.0 * tvdt_months * DAYS_PER_MONTH)
-    return FrontConstants(
-        diffusion=speed * front_width_mm / 2.0, proliferation=speed / (2.0 * front_width_mm)
-    )
+    speed /= 1.0 - min(front_width_mm / radius_mm, 0.5)
+    return FrontConstants(diffusion=speed * front_width_mm / 2.0, proliferation=speed / (2.0 * front_width_mm))
 
 
-def front_profile(depth_mm: Voxels, front_width_mm: float) -> Voxels:
-    """Return the density at a depth inside the edge (negative outside), 1/2 at the edge.
+@dataclass(frozen=True, slots=True)
+class FrontProfile:
+    """The travelling wave of least speed, tabulated; a front that starts from it keeps its pace.
 
-    Its tail falls as exp(x / width), the decay for which a Fisher-KPP front moves at 2 sqrt(D rho)
-    from the first day, without the slow start that follows from a step.
+    Attributes
+    ----------
+    depth : array, ascending
+        Depth inside the edge over the front width; 0 at density 1/2.
+    density : array, ascending
+    width_mm : float
     """
-    return np.asarray(1.0 / (1.0 + np.exp(-depth_mm / front_width_mm)), dtype=np.float32)
 
+    depth: FloatArray
+    density: FloatArray
+    width_mm: float
 
-def depth_of(density: Voxels, front_width_mm: float) -> Voxels:
-    """Return the depth (mm) at which `front_profile` has this density; its inverse."""
-    p = np.clip(density, 1e-4, 1.0 - 1e-4)
-    return np.asarray(front_width_mm * np.log(p / (1.0 - p)), dtype=np.float32)
+    @classmethod
+    def of_width(cls, width_mm: float) -> FrontProfile:
+        """Integrate u'' + 2 u' + u (1 - u) = 0 from 1 outwards (x in widths, time in 1/rho)."""
+        step, count = 0.01, 6000
+        u, v = np.empty(count), np.empty(count)
+        root = math.sqrt(2.0) - 1.0  # 1 - u grows as exp(root x) where it is small
+        u[0], v[0] = 1.0 - 1e-6, -1e-6 * root
+        for i in range(count - 1):
+            middle_u = u[i] + 0.5 * step * v[i]
+            middle_v = v[i] - 0.5 * step * (2.0 * v[i] + u[i] * (1.0 - u[i]))
+            u[i + 1] = u[i] + step * middle_v
+            v[i + 1] = v[i] - step * (2.0 * middle_v + middle_u * (1.0 - middle_u))
+        depth = -step * np.arange(count)
+        falling = u > 1e-12
+        depth, u = depth[falling][::-1], u[falling][::-1]
+        return cls(depth - np.interp(0.5, u, depth), u, width_mm)
+
+    def density_at(self, depth_mm: Voxels) -> Voxels:
+        """Return the density at a depth inside the edge (negative outside), 1/2 at the edge."""
+        return np.interp(depth_mm / self.width_mm, self.depth, self.density).astype(np.float32)
+
+    def depth_of(self, density: Voxels) -> Voxels:
+        """Return the depth (mm) at which the profile has this density, its inverse."""
+        held = np.clip(density, 1e-3, 0.995)
+        return (self.width_mm * np.interp(held, self.density, self.depth)).astype(np.float32)
+
+    @property
+    def limits_mm(self) -> tuple[float, float]:
+        """Least and largest depth that `depth_of` returns."""
+        low, high = self.depth_of(np.array([0.0, 1.0], np.float32))
+        return float(low), float(high)
 
 
 def _pair(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

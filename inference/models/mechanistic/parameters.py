@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import Field
 
+from inference.models.mechanistic.growth import FrontProfile
 from inference.settings import Frozen
 
 
@@ -54,7 +55,7 @@ class Delivery(Frozen):
 class Component(Frozen):
     """One kind of treatment: how strong, how long, and how far it depends on delivery."""
 
-    amplitude: float = Field(ge=0, description="exposure of the median patient, in median tolerances")
+    amplitude: float = Field(0.0, ge=0, description="exposure of the median patient, in median tolerances")
     onset_days: float = Field(ge=0, description="time constant of the onset")
     delay_days: float = Field(ge=0, description="no effect before")
     decay_days: float = Field(gt=0, description="time constant of the decline of each dose or of resistance")
@@ -96,10 +97,16 @@ class Contrast(Frozen):
 class RegimenTerms(Frozen):
     """What is known of one regimen."""
 
-    interaction: float = Field(gt=0, description="factor on the summed exposure of the regimen's components")
-    orr_target: float | None = Field(None, ge=0, le=1)
-    orr_achieved: float | None = Field(None, ge=0, le=1)
+    interaction: float = Field(1.0, gt=0, description="factor on the summed exposure of its components")
+    orr_target: float | None = Field(None, ge=0, le=1, description="published objective response rate")
     note: str = ""
+
+
+class Calibrated(Frozen):
+    """What the calibration found; `MechanisticParameters.calibrated` puts it in its place."""
+
+    amplitudes: Mapping[str, float]
+    interactions: Mapping[str, float]
 
 
 class Ensemble(Frozen):
@@ -123,3 +130,20 @@ class MechanisticParameters(Frozen):
     contrast: Mapping[str, Contrast]
     ensemble: Ensemble
     regimens: Mapping[str, RegimenTerms]
+
+    def calibrated(self, found: Calibrated) -> MechanisticParameters:
+        """Return the parameters with the amplitudes and interactions of a calibration."""
+        components = {
+            name: part.model_copy(update={"amplitude": found.amplitudes[name]})
+            for name, part in self.components.items()
+        }
+        regimens = {
+            name: terms.model_copy(update={"interaction": found.interactions.get(name, 1.0)})
+            for name, terms in self.regimens.items()
+        }
+        return self.model_copy(update={"components": components, "regimens": regimens})
+
+    @property
+    def depth_limits_mm(self) -> tuple[float, float]:
+        """Least and largest depth that the density of the front can tell."""
+        return FrontProfile.of_width(self.growth.front_width_mm).limits_mm

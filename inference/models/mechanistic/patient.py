@@ -131,8 +131,8 @@ def _crop(grid: Grid, segmentation: Segmentation, parameters: MechanisticParamet
     spacing = np.array(grid.spacing_mm)
     margin = np.ceil(parameters.numerics.margin_mm / spacing).astype(int)
     bounds = found[0]
-    start = [max(b.start - m, 0) for b, m in zip(bounds, margin, strict=True)]
-    stop = [min(b.stop + m, n) for b, m, n in zip(bounds, margin, labels.tissue.shape, strict=True)]
+    start = [int(max(b.start - m, 0)) for b, m in zip(bounds, margin, strict=True)]
+    stop = [int(min(b.stop + m, n)) for b, m, n in zip(bounds, margin, labels.tissue.shape, strict=True)]
     inner = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     origin = labels.box.start
     box = Box(

@@ -1,0 +1,164 @@
+"""The index of received objects: one row each, committed before the sender is told of success."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import BinaryIO
+
+from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from dicom_node.clock import Clock
+from dicom_node.database import instance, reading, writing
+from dicom_node.errors import OutOfRoom, RefusedObject
+from dicom_node.intake.header import ObjectHeader, read_header
+from dicom_node.intake.spool import Spool, StoredFile, file_meta, relative_path
+
+_log = logging.getLogger(__name__)
+
+
+class Outcome(Enum):
+    """What became of a received object."""
+
+    STORED = auto()
+    DUPLICATE = auto()
+    CONFLICT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One received data set.
+
+    Attributes
+    ----------
+    data_set : memoryview
+        As encoded by the sender, without file meta information.
+    """
+
+    header: ObjectHeader
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    data_set: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """What a start found: counts of files and rows."""
+
+    swept: int = 0
+    indexed: int = 0
+    put_aside: int = 0
+    rows_without_file: int = 0
+
+
+@dataclass(frozen=True)
+class Index:
+    """Rows of table ``instance`` and their files."""
+
+    engine: Engine
+    spool: Spool
+    clock: Clock
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def accept(self, received: Received) -> Outcome:
+        """Keep an object: file first, then row; both are durable when this returns.
+
+        The same UID with the same bytes is a duplicate and changes nothing. The same UID with
+        other bytes is kept beside the first one, and both rows are marked as conflicting.
+
+        Raises
+        ------
+        OutOfRoom
+            The disk or the database cannot take it now.
+        """
+        header = received.header
+        digest = hashlib.sha256(received.data_set).hexdigest()
+        path = relative_path(header.study_instance_uid, header.sop_instance_uid, digest)
+        try:
+            if self._knows(header.sop_instance_uid, digest) and self.spool.exists(path):
+                return Outcome.DUPLICATE
+            sender, syntax = received.calling_ae_title, received.transfer_syntax_uid
+            meta = file_meta(header.sop_class_uid, header.sop_instance_uid, syntax, sender)
+            self.spool.write(path, meta, received.data_set)
+            return self._add(header, StoredFile(path, digest, len(received.data_set), syntax, sender))
+        except SQLAlchemyError as error:
+            raise OutOfRoom("the index cannot be written") from error
+
+    def _knows(self, sop_instance_uid: str, sha256: str) -> bool:
+        with reading(self.engine) as connection:
+            query = select(instance.c.id).where(
+                instance.c.sop_instance_uid == sop_instance_uid, instance.c.sha256 == sha256
+            )
+            return connection.execute(query).first() is not None
+
+    def _add(self, header: ObjectHeader, file: StoredFile) -> Outcome:
+        same_uid = instance.c.sop_instance_uid == header.sop_instance_uid
+        # SQLite makes a writer that has to wait sleep; threads of this process take turns instead.
+        with self._lock, writing(self.engine) as connection:
+            digests = set(connection.execute(select(instance.c.sha256).where(same_uid)).scalars())
+            if file.sha256 in digests:
+                return Outcome.DUPLICATE
+            connection.execute(
+                insert(instance).values(
+                    sop_instance_uid=header.sop_instance_uid,
+                    sha256=file.sha256,
+                    sop_class_uid=header.sop_class_uid,
+                    transfer_syntax_uid=file.transfer_syntax_uid,
+                    study_instance_uid=header.study_instance_uid,
+                    series_instance_uid=header.series_instance_uid,
+                    modality=header.modality,
+                    path=file.path,
+                    size_bytes=file.size_bytes,
+                    calling_ae_title=file.calling_ae_title,
+                    received_at=self.clock(),
+                    made_here=header.made_here,
+                    conflicts=bool(digests),
+                )
+            )
+            if digests:
+                connection.execute(update(instance).where(same_uid).values(conflicts=True))
+        return Outcome.CONFLICT if digests else Outcome.STORED
+
+    def reconcile(self) -> Reconciliation:
+        """Bring disk and index together at start; nothing is lost and nothing happens silently.
+
+        A file without a row (killed between rename and commit) gets its row. A file whose bytes
+        do not match its name is put aside. A row without its file is reported; its object is
+        written again when the sender repeats it.
+        """
+        swept = self.spool.sweep()
+        indexed = put_aside = missing = 0
+        for study_instance_uid in self.spool.studies():
+            for path in sorted(self.spool.files(study_instance_uid) - self._paths(study_instance_uid)):
+                try:
+                    with self.spool.opened(path) as (stored, data_set):
+                        self._index_found(stored, data_set)
+                    indexed += 1
+                except RefusedObject as error:
+                    _log.error("%s is damaged and put aside: %s", path, error)
+                    self.spool.put_aside(path)
+                    put_aside += 1
+        for study_instance_uid in self._studies():
+            for path in sorted(self._paths(study_instance_uid) - self.spool.files(study_instance_uid)):
+                _log.error("%s is in the index and not on disk; send it again", path)
+                missing += 1
+        found = Reconciliation(swept, indexed, put_aside, missing)
+        _log.info("spool and index reconciled: %s", found)
+        return found
+
+    def _index_found(self, stored: StoredFile, data_set: BinaryIO) -> None:
+        header = read_header(data_set, stored.transfer_syntax_uid)
+        self._add(header, stored)
+
+    def _paths(self, study_instance_uid: str) -> set[str]:
+        with reading(self.engine) as connection:
+            query = select(instance.c.path).where(instance.c.study_instance_uid == study_instance_uid)
+            return set(connection.execute(query).scalars())
+
+    def _studies(self) -> list[str]:
+        with reading(self.engine) as connection:
+            return list(connection.execute(select(instance.c.study_instance_uid).distinct()).scalars())

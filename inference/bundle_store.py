@@ -1,0 +1,95 @@
+"""Reading model bundles: metadata, and files that are verified against their digest.
+
+A bundle is a folder with ``metadata.json`` and any other files. The metadata give ``name``,
+``version``, ``trained_on`` and ``sha256``, the digest over all other files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inference.errors import ModelError
+from inference.results import BundleInfo
+
+METADATA = "metadata.json"
+_SHIPPED = Path(__file__).parent / "bundles"
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def bundle_folder(name_or_path: str | Path) -> Path:
+    """Return the folder of a bundle: one that is shipped, by name, or any, by path.
+
+    Raises
+    ------
+    ModelError
+        There is no such folder, or it has no metadata.
+    """
+    shipped = _SHIPPED / str(name_or_path)
+    is_name = isinstance(name_or_path, str) and Path(name_or_path).name == name_or_path
+    folder = shipped if is_name and shipped.is_dir() else Path(name_or_path)
+    if not (folder / METADATA).is_file():
+        raise ModelError(f"there is no model bundle {Path(name_or_path).name}")
+    return folder
+
+
+def digest(folder: Path) -> str:
+    """Return the SHA-256 over a bundle's files but the metadata: relative names and contents."""
+    total = hashlib.sha256()
+    files = [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    for path in sorted(files, key=lambda p: p.relative_to(folder).as_posix()):
+        name = path.relative_to(folder).as_posix()
+        if name != METADATA:
+            total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def load_metadata(name_or_path: str | Path) -> tuple[BundleInfo, dict[str, Any]]:
+    """Return what a bundle is and all of its metadata, after its files were verified.
+
+    Raises
+    ------
+    ModelError
+        The bundle is absent, its metadata cannot be read, or a file differs from the digest.
+    """
+    folder = bundle_folder(name_or_path)
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        info = BundleInfo(
+            name=str(metadata["name"]),
+            version=str(metadata["version"]),
+            sha256=str(metadata["sha256"]),
+            trained_on=str(metadata["trained_on"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the metadata of the model bundle {folder.name} cannot be read") from error
+    if digest(folder) != info.sha256:
+        raise ModelError(f"the model bundle {folder.name} is damaged: its files differ from its digest")
+    return info, metadata
+
+
+def read_parameters(name_or_path: str | Path, file_name: str, model: type[_Model]) -> _Model:
+    """Return a YAML or JSON file of a bundle as a validated model.
+
+    Raises
+    ------
+    ModelError
+        The file is absent or not valid.
+    """
+    path = bundle_folder(name_or_path) / file_name
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ModelError(f"{file_name} of the model bundle {path.parent.name} is not valid") from error
+
+
+def seal(folder: Path, metadata: dict[str, Any]) -> None:
+    """Write a bundle's metadata with the digest of its present files."""
+    sealed = {**metadata, "sha256": digest(folder)}
+    text = json.dumps(sealed, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (folder / METADATA).write_text(text, encoding="utf-8")
