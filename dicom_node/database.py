@@ -82,6 +82,7 @@ revision = Table(
     Column("plan", Text, nullable=False, default="{}", doc="JSON: regimens, months, outputs, send_to"),
     Column("job_time", Float, doc="set once when queued; dates and UIDs of all outputs"),
     Column("priority", Integer, nullable=False, default=50),
+    Column("rounds", Integer, nullable=False, default=0, doc="how often it was queued"),
     Column("fence", Integer, nullable=False, default=0, doc="raised at each start of its job"),
     Column("created_at", Float, nullable=False),
     Column("changed_at", Float, nullable=False),

@@ -76,7 +76,7 @@ class Supervisor:
         now = self.clock()
         if child.process is None:
             if now >= child.due_at:
-                child.process = subprocess.Popen(child.role.command, preexec_fn=_end_with_parent)  # noqa: PLW1509
+                child.process = subprocess.Popen(child.role.command, preexec_fn=_end_with_parent)
                 child.started_at = now
             return
         code = child.process.poll()

@@ -7,13 +7,14 @@ To add a step: a file in ``inference/stages`` and one line in `run`.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from inference.case import Case
+from inference.clinical.summary import summarise, with_imaging
+from inference.imaging.measurement import liver_ml
 from inference.models.cox import load_cox_model
 from inference.models.mechanistic import MechanisticGenerator
 from inference.models.protocols import Generator, Progress, Segmenter, SurvivalModel
@@ -28,8 +29,6 @@ from inference.stages.respond import measure_baseline, respond
 from inference.stages.segment import segment
 from inference.stages.selection import select
 from inference.stages.survive import survive
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,5 +115,32 @@ def run(
         lesions = measure_baseline(baseline, segmentation)
     with stages.stage("generate", "drawing follow-up images", 0.25):
         courses = generate(
-            baseline, segmentation, case.clinical, settings, bundles.generator, streams, stages.within(0.25, 0.9)
+            baseline,
+            segmentation,
+            case.clinical,
+            settings,
+            bundles.generator,
+            streams,
+            stages.within(0.25, 0.9),
         )
+    with stages.stage("respond", "measuring response", 0.9):
+        points = [respond(baseline, segmentation, lesions, course) for course in courses]
+    with stages.stage("survive", "predicting survival", 0.97):
+        clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
+        survival = survive(clinical, lesions, settings, bundles.survival)
+    with stages.stage("compare", "comparing regimens", 0.99):
+        comparison = compare(survival, settings, bundles.survival)
+    return StudyResults(
+        baseline=baseline,
+        segmentation=segmentation,
+        baseline_lesions=lesions,
+        clinical=summarise(clinical),
+        forecasts=tuple(
+            RegimenForecast(r.id, r.name, time_points, course.trajectory, survival[r.id])
+            for r, time_points, course in zip(settings.regimens, points, courses, strict=True)
+        ),
+        comparison=comparison,
+        bundles=dict(bundles.infos()),
+        seed=settings.seed,
+        timings_s=stages.timings_s,
+    )

@@ -21,6 +21,8 @@ from dicom_node.intake.provenance import is_made_here
 UID_GRAMMAR = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
 """Components without leading zeros, joined by dots (PS3.5 section 9.1)."""
 UID_LENGTH = 64
+HEADER_BYTES = 6
+"""Tag and VR of an element with explicit VR."""
 INFLATED_HEADER_BYTES = 16 * 1024**2
 """How much of a deflated data set is inflated to find its header: a bomb stays small."""
 
@@ -31,7 +33,9 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _PARSER_ERRORS = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
     EOFError, OSError, OverflowError, RecursionError, struct.error, BytesLengthException,
+    UserWarning,
 )  # fmt: skip
+# UserWarning: pydicom warns of some damage, and Python may be told to raise warnings.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +70,22 @@ def read_header(data_set: BinaryIO, transfer_syntax_uid: str) -> ObjectHeader:
     Parameters
     ----------
     data_set : binary file
-        The data set alone, without preamble and file meta information.
+        At the start of the data set.
 
     Raises
     ------
     UnreadableObject
-        It cannot be parsed, ends inside its pixel data, or has no valid UID where one belongs.
+        It is not in its transfer syntax, cannot be parsed, ends inside its pixel data, or has no valid UID where one belongs.
     """
     syntax = UID(transfer_syntax_uid)
     ends_at: int | None = None
     if syntax == DeflatedExplicitVRLittleEndian:
         data_set = _inflated(data_set)
     else:
+        start = data_set.tell()
         ends_at = data_set.seek(0, SEEK_END)
-        data_set.seek(0)
+        data_set.seek(start)
+    _check_encoding(data_set, syntax)
 
     def at_pixels(tag: BaseTag, _vr: str | None, length: int) -> bool:
         if tag not in _PIXELS:
@@ -120,8 +126,22 @@ def _described(header: Dataset) -> ObjectHeader:
     )
 
 
+def _check_encoding(data_set: BinaryIO, syntax: UID) -> None:
+    """Check by the first element that VRs are there or not, as the transfer syntax says.
+
+    No first element is so long that its length could be read as two capital letters.
+    """
+    start = data_set.tell()
+    vr = data_set.read(HEADER_BYTES)[4:]
+    data_set.seek(start)
+    if len(vr) < 2:
+        raise UnreadableObject("the data set is empty")
+    explicit = all(0x41 <= letter <= 0x5A for letter in vr)
+    if explicit == bool(syntax.is_implicit_VR):
+        raise UnreadableObject("the data set is not encoded in its transfer syntax")
+
+
 def _inflated(data_set: BinaryIO) -> BinaryIO:
-    data_set.seek(0)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         return BytesIO(inflater.decompress(data_set.read(), INFLATED_HEADER_BYTES))

@@ -148,6 +148,8 @@ class Spool:
             Another listener runs on this data folder.
         """
         self.incoming.mkdir(parents=True, exist_ok=True)
+        for folder in (self.root, self.data_dir, self.data_dir.absolute().parent):
+            _fsync_folder(folder)
         with (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -47,6 +47,7 @@ class RevisionEvent(StrEnum):
     RETRY = "retried by a person"
     DELIVERY_STARTED = "delivery started"
     DELIVERY_REJECTED = "delivery rejected"
+    DELIVERY_RETRIED = "delivery retried by a person"
     ALL_VERIFIED = "all objects verified"
     INPUT_CHANGED = "input changed"
 
@@ -79,6 +80,7 @@ REVISION_TRANSITIONS: dict[tuple[Revision, RevisionEvent], Revision] = {
     (_R.CANCELLED, _E.RETRY): _R.COMPLETE,
     (_R.DONE, _E.DELIVERY_STARTED): _R.DELIVERING,
     (_R.DELIVERING, _E.DELIVERY_REJECTED): _R.FAILED,
+    (_R.FAILED, _E.DELIVERY_RETRIED): _R.DELIVERING,
     (_R.DELIVERING, _E.ALL_VERIFIED): _R.DELIVERED,
     **{
         (state, _E.INPUT_CHANGED): _R.SUPERSEDED

@@ -253,6 +253,11 @@ class Connections:
         hang_up(connection.socket)
         connection.socket.close()
 
+    def count(self) -> int:
+        """Return how many connections there are, waiting or associated."""
+        with self._lock:
+            return len(self._all)
+
     def close_waiting(self) -> None:
         """Close all connections without association."""
         with self._lock:

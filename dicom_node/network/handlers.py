@@ -102,6 +102,7 @@ def _answered(event: evt.Event, work: Callable[[evt.Event], int]) -> Status:
 def _encoded(data_set: BytesIO | None) -> BytesIO:
     if data_set is None or not data_set.getbuffer().nbytes:
         raise UnreadableObject("the request has no data set")
+    data_set.seek(0)
     return data_set
 
 

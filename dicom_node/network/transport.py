@@ -71,8 +71,9 @@ WAKE_S = 0.25
 _ABORT_PDU = struct.pack(">BBLBBBB", ABORT, 0, 4, 0, 0, 2, 0)
 _DECODER_ERRORS = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
-    EOFError, OSError, struct.error,
+    EOFError, OSError, struct.error, UserWarning,
 )  # fmt: skip
+# UserWarning: pydicom warns of some damage, and Python may be told to raise warnings.
 
 # State and event names of PS3.8 section 9.2, as pynetdicom writes them.
 _IDLE, _CLOSING = "Sta1", "Sta13"
@@ -128,6 +129,7 @@ class _UpperLayer(DULServiceProvider):
         self._longest = longest_pdus(limits.maximum_pdu_bytes)
         self._pdu_deadline_s = limits.pdu_deadline_s
         self._first_pdu: bytes | None = first_pdu
+        self._drained_bytes = 0
         self.bell = Bell()
         self.to_provider_queue = RingingQueue(self.bell.ring)
         self.to_user_queue = RingingQueue(association.wake.set)
@@ -178,11 +180,13 @@ class _UpperLayer(DULServiceProvider):
         return True
 
     def _drain(self, connection: socket.socket | None) -> bool:
-        """Throw away what still comes before the connection closes; the ARTIM timer bounds it."""
-        if connection is not None and self.bell.wait(connection, 0):
+        """Throw away a little of what still comes, so that our last PDU is read, and close."""
+        if connection is not None and self._drained_bytes < READ_BYTES and self.bell.wait(connection, 0):
             try:
                 connection.settimeout(WAKE_S)
-                if connection.recv(READ_BYTES):
+                count = len(connection.recv(READ_BYTES))
+                self._drained_bytes += count
+                if count:
                     return True
             except OSError:
                 _log.debug("connection lost while closing")
@@ -234,10 +238,10 @@ class _Messages(DIMSEServiceProvider):
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         try:
-            primitive.presentation_data_value_list = [
-                (context_id, self._fragment(bytes(data)))
-                for context_id, data in primitive.presentation_data_value_list
-            ]
+            fragments = primitive.presentation_data_value_list
+            if not fragments:
+                raise ProtocolViolation("it sent a P-DATA-TF without fragments")
+            fragments[:] = [(context_id, self._fragment(data)) for context_id, data in fragments]
             super().receive_primitive(primitive)
         except ProtocolViolation as violation:
             self._association.complain(str(violation))

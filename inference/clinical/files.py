@@ -124,6 +124,8 @@ def _csv_rows(text: str) -> Iterator[_Row]:
     rows = csv.reader(text.splitlines())
     header = [_column(cell) for cell in next(rows, [])]
     names = [name for name, _ in header]
+    if len(names) == 1 and ";" in names[0]:
+        raise ClinicalError("Clinical file: the columns are separated by semicolons; save it with commas.")
     if len(set(names)) != len(names):
         raise ClinicalError("Clinical file: a column appears twice; keep one of them.")
     for number, cells in enumerate(rows, start=2):

@@ -17,6 +17,10 @@ at before partial response, because a patient who regrows is progressing however
 is. Both limits are inclusive and are compared with a relative tolerance of 1e-9, so that a change of
 exactly 30 % is a partial response whichever way the decimal fraction is rounded in binary.
 
+These rules give the categories of all 574 complete rows of the three readers of HCC-TACE-Seg (287 by
+RECIST, 287 by mRECIST) from the two sums alone: there the only earlier sum, and so the nadir, is the
+baseline; an mRECIST sum of 0 is CR; sums are compared as written, without rounding the percentage.
+
 References
 ----------
 Eisenhauer et al. 2009, Eur J Cancer 45:228 (RECIST 1.1), sections 4.3 and tables 1 and 3.
@@ -333,7 +337,7 @@ def is_new_hcc(diameter_mm: float, growth_mm: float, *, typical_pattern: bool) -
     return large and (typical_pattern or _at_least(growth_mm, MEASURABLE_MM, MEASURABLE_MM))
 
 
-# ------------------------------------------------------------------ over time and over patients
+# ------------------------------------------------------------------ over time
 
 
 def best_confirmed(assessments: Sequence[tuple[float, ResponseCategory]]) -> ResponseCategory:
@@ -365,53 +369,3 @@ def best_confirmed(assessments: Sequence[tuple[float, ResponseCategory]]) -> Res
     if categories & {ResponseCategory.CR, ResponseCategory.PR, ResponseCategory.SD}:
         return ResponseCategory.SD
     return ResponseCategory.PD if ResponseCategory.PD in categories else ResponseCategory.NE
-
-
-@dataclass(frozen=True, slots=True)
-class Proportion:
-    """A share of patients with its exact limits."""
-
-    successes: int
-    n: int
-    estimate: float
-    lower: float
-    upper: float
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Proportion:
-    """Return a proportion with its exact binomial limits (Clopper & Pearson 1934, Biometrika 26:404).
-
-    Raises
-    ------
-    ValueError
-        `n` is not above 0, or `successes` is outside 0..n.
-    """
-    if n <= 0 or not 0 <= successes <= n:
-        raise ValueError("a proportion needs 0 <= successes <= n and n > 0")
-    from scipy.stats import beta
-
-    tail = (1 - confidence) / 2
-    lower = 0.0 if successes == 0 else float(beta.ppf(tail, successes, n - successes + 1))
-    upper = 1.0 if successes == n else float(beta.ppf(1 - tail, successes + 1, n - successes))
-    return Proportion(successes, n, successes / n, lower, upper)
-
-
-def _rate(categories: Sequence[ResponseCategory], wanted: tuple[ResponseCategory, ...]) -> Proportion:
-    evaluable = [c for c in categories if c is not ResponseCategory.NE]
-    return clopper_pearson(sum(c in wanted for c in evaluable), len(evaluable))
-
-
-def objective_response_rate(categories: Sequence[ResponseCategory]) -> Proportion:
-    """(CR + PR) / (CR + PR + SD + PD) with exact 95 % limits; patients not evaluable are left out.
-
-    Raises
-    ------
-    ValueError
-        No patient was evaluable.
-    """
-    return _rate(categories, (_C.CR, _C.PR))
-
-
-def disease_control_rate(categories: Sequence[ResponseCategory]) -> Proportion:
-    """(CR + PR + SD) / (CR + PR + SD + PD) with exact 95 % limits; as `objective_response_rate`."""
-    return _rate(categories, (_C.CR, _C.PR, _C.SD))

@@ -8,7 +8,7 @@ from inference.results import Box, Mask
 
 
 def box_of(mask: Mask, margin: int) -> Box:
-    """Return the smallest box around a mask that is not empty, wider by `margin` voxels where there is room."""
+    """Return the smallest box around a mask that is not empty, wider by `margin` where there is room."""
     start: list[int] = []
     stop: list[int] = []
     for axis in range(3):

@@ -130,7 +130,7 @@ def _crossings(t: FloatArray, u: FloatArray, at: float) -> tuple[float, float]:
 def longest_chord_within(
     region: Mask, spacing: FloatArray, gap_mm: float, at_least_mm: float
 ) -> Segment2D | None:
-    """Return the longest line between boundary points that leaves the region for less than `gap_mm` at a time.
+    """Return the longest line between boundary points that never leaves the region for `gap_mm` or more.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def _longest_gaps(region: Mask, ends: FloatArray, spacing: FloatArray) -> FloatA
     index = np.clip(np.rint(points).astype(np.intp), 0, np.array(region.shape) - 1)
     outside = ~region[index[..., 0], index[..., 1]]
     lengths = np.linalg.norm((ends[:, 1] - ends[:, 0]) * spacing, axis=1)
-    return longest_runs(outside) * lengths / samples
+    return np.asarray(longest_runs(outside) * lengths / samples)
 
 
 def longest_runs(flags: Mask) -> FloatArray:
@@ -203,7 +203,7 @@ def longest_runs(flags: Mask) -> FloatArray:
 def perpendicular_chord_within(
     region: Mask, spacing: FloatArray, gap_mm: float, axis: Segment2D
 ) -> Segment2D | None:
-    """Return the longest chord perpendicular to `axis`, crossing it, that keeps inside like `longest_chord_within`.
+    """Return the longest chord at right angles to `axis` that never leaves the region for `gap_mm`.
 
     Chords are sampled every half pixel; their ends are exact to half a pixel.
     """

@@ -83,6 +83,11 @@ def viable_ml(labels: TissueMap, grid: Grid) -> float:
     return float(np.count_nonzero(labels.tissue == Tissue.VIABLE)) * grid.voxel_ml
 
 
+def liver_ml(labels: TissueMap, grid: Grid) -> float:
+    """Return the volume of the liver with its lesions in ml."""
+    return float(np.count_nonzero(labels.tissue)) * grid.voxel_ml
+
+
 def _measure(
     labels: TissueMap, grid: Grid, number: int, where: tuple[slice, ...] | None
 ) -> LesionMeasurement:

@@ -20,24 +20,38 @@ from inference.imaging.segmentations import Structure
 WORDS: tuple[tuple[Phase, str], ...] = (
     (
         Phase.NATIVE,
-        r"\bnativ\w*|\bnon[- ]?contrast|\bnoncontrast|\bunenhanced|\bwithout\b|\bw/?o\b|\bno iv\b|\bplain\b"
-        r"|\bpre[- ]?(contrast|kontrast|km|gd|gado\w*)\b|\bohne (km|kontrast\w*)|\bsans (injection|iv|pdc)"
-        r"|\bsin (contraste|civ)|\bsenza (mdc|contrasto)|\bbasale?\b|\bbez kontrastu|\bnect\b|平扫|平掃|単純",
+        (
+            r"\bnativ\w*|\bnon[- ]?contrast|\bnoncontrast|\bunenhanced|\bwithout\b|\bw/?o\b|\bno iv\b"
+            r"|\bplain\b"
+            r"|\bpre[- ]?(contrast|kontrast|km|gd|gado\w*)\b"
+            r"|\bohne (km|kontrast\w*)|\bsans (injection|iv|pdc)"
+            r"|\bsin (contraste|civ)|\bsenza (mdc|contrasto)|\bbasale?\b|\bbez kontrastu"
+            r"|\bnect\b|平扫|平掃|単純"
+        ),
     ),
     (
         Phase.ARTERIAL,
-        r"\barterial\w*|\barteriell\w*|\bart[eé]riel\w*|\barterios\w*|\barterieel|\btętnicz\w*|\bart\b"
-        r"|\bhap\b|\bap\b(?=.*(phase|liver))|артериал\w*|动脉|動脈",
+        (
+            r"\barterial\w*|arteriell\w*|\bart[eé]riel\w*|\barterios\w*"
+            r"|\barterieel|\btętnicz\w*|\bart\b"
+            r"|\bhap\b|\bap\b(?=.*(phase|liver))|артериал\w*|动脉|動脈"
+        ),
     ),
     (
         Phase.PORTAL_VENOUS,
-        r"\bporto?[- ]?al\w*|\bporto[- ]?v\w+|\bportalven\w*|\bvenous|\bven[öo]s\w*|\bveno[sz]\w*|\bveineux"
-        r"|\bportale?\b|\bveneuze?\b|\bżyln\w*|\bven\b|\bpvp?\b|портал\w*|веноз\w*|静脉|門脈|门脉|门静脉",
+        (
+            r"\bporto?[- ]?al\w*|\bporto[- ]?v\w+|\bportalven\w*|\bvenous|\bven[öo]s\w*|\bveno[sz]\w*"
+            r"|\bveineux"
+            r"|\bportale?\b|\bveneuze?\b|\bżyln\w*|\bven\b|\bpvp?\b|портал\w*|веноз\w*|静脉|門脈|门脉|门静脉"
+        ),
     ),
     (
         Phase.DELAYED,
-        r"\bdelay\w*|\blate\b|\bequilib\w*|\bsp[äa]e?t\w*|\btardi\w*|\btard[íi]\w*|\bexcret\w*|\bhbp\b"
-        r"|\bhepatobil\w*|отсроч\w*|延迟|延遲|平衡|遅延",
+        (
+            r"\bdelay\w*|\blate\b|\bequilib\w*|\bsp[äa]e?t\w*|\btardi\w*|\btard[íi]\w*"
+            r"|\bexcret\w*|\bhbp\b"
+            r"|\bhepatobil\w*|отсроч\w*|延迟|延遲|平衡|遅延"
+        ),
     ),
 )
 """Words of Series Description and Protocol Name, case ignored. A table: add the words of your site."""
@@ -53,7 +67,7 @@ def phases_named(description: str) -> frozenset[Phase]:
     """
     plain = description.replace("_", " ").replace(".", " ")
     found = {phase for phase, pattern in _PATTERNS if pattern.search(plain)}
-    if Phase.ARTERIAL in found and re.search(r"\b(late|sp[äa]e?t)\w*[ -]?art", plain, re.IGNORECASE):
+    if Phase.ARTERIAL in found and re.search(r"\b(late|sp[äa]e?t)[ -]?art", plain, re.IGNORECASE):
         found.discard(Phase.DELAYED)
     if Phase.DELAYED in found:
         found.discard(Phase.PORTAL_VENOUS)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from inference.errors import ImplausibleSegmentation
-from inference.imaging.viability import parenchyma, smoothed
+from inference.imaging.organ_values import OrganValues
 from inference.results import Baseline, Mask, Segmentation, Tissue
 from inference.settings import SegmentationLimits
 
@@ -18,7 +18,7 @@ LIVER_HU_SPREAD = 90.0
 
 
 def check_plausible(
-    baseline: Baseline, segmentation: Segmentation, limits: SegmentationLimits
+    baseline: Baseline, segmentation: Segmentation, limits: SegmentationLimits, values: OrganValues
 ) -> tuple[str, ...]:
     """Refuse an impossible segmentation; return a warning for each unusual property.
 
@@ -31,7 +31,7 @@ def check_plausible(
     warnings = [
         *_volume(organ, baseline.primary.grid.voxel_ml, limits),
         *_connectedness(organ, limits),
-        *_attenuation(baseline, segmentation),
+        *_attenuation(baseline, values),
         *_cut_off(baseline, segmentation, organ),
     ]
     return tuple(warnings)
@@ -65,15 +65,15 @@ def _connectedness(organ: Mask, limits: SegmentationLimits) -> list[str]:
     return []
 
 
-def _attenuation(baseline: Baseline, segmentation: Segmentation) -> list[str]:
+def _attenuation(baseline: Baseline, values: OrganValues) -> list[str]:
     """Look at the parenchyma; a liver that is all tumour has none to look at."""
     if baseline.primary.modality != "CT":
         return []
-    liver = parenchyma(segmentation.labels)
+    liver = values.parenchyma
     if not liver.any():
         return ["All of the liver is outlined as tumour; look at the outlines."]
-    values = smoothed(baseline.primary, segmentation.labels)[liver]
-    low, median, high = (float(v) for v in np.percentile(values, (10, 50, 90)))
+    found = np.percentile(values.of(baseline.primary)[liver], (10, 50, 90))
+    low, median, high = (float(v) for v in found)
     if not LIVER_HU[0] <= median <= LIVER_HU[1]:
         raise ImplausibleSegmentation(
             f"the segmented liver has a median of {median:.0f} HU, which is no liver"

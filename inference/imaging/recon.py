@@ -94,9 +94,9 @@ def better_because(winner: Reconstruction, loser: Reconstruction) -> str:
     if loser.sharp_kernel and not winner.sharp_kernel:
         return "a sharp reconstruction kernel; a soft-tissue reconstruction of this phase is there"
     if order(winner)[2] != order(loser)[2]:
-        return f"covers {loser.coverage_mm:.0f} mm; another series of this phase covers {winner.coverage_mm:.0f} mm"
+        return f"covers {loser.coverage_mm:.0f} mm; another of this phase covers {winner.coverage_mm:.0f} mm"
     if order(winner)[3] != order(loser)[3]:
-        return f"slices every {loser.spacing_mm:.2f} mm; another series of this phase has {winner.spacing_mm:.2f} mm"
+        return f"slices every {loser.spacing_mm:.2f} mm; another of this phase has {winner.spacing_mm:.2f} mm"
     if winner.images != loser.images:
         return f"{loser.images} images; another series of this phase has {winner.images}"
     return "equal to another series of this phase, which comes first by its number"

@@ -29,7 +29,8 @@ _LOCALIZER = re.compile(
     re.IGNORECASE,
 )
 _REFORMAT = re.compile(
-    r"\b(mip|minip|mpr|vrt?|ssd|3d[- ]?render\w*|reformat\w*|thick slab|coron\w*|cor|sag\w*)\b|曲面|冠状|矢状",
+    r"\b(mip|minip|mpr|vrt?|ssd|3d[- ]?render\w*|reformat\w*|thick slab|coron\w*|cor|sag\w*)\b"
+    r"|曲面|冠状|矢状",
     re.IGNORECASE,
 )
 _REFORMAT_VALUES = {

@@ -10,13 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage
 
 from inference.case import Phase
-from inference.results import Baseline, Mask, Segmentation, SeriesVolume, Tissue, TissueMap, Voxels
-
-SMOOTHING_MM = 1.5
-"""Standard deviation of the Gaussian that takes the noise out before a limit is applied."""
+from inference.imaging.organ_values import OrganValues
+from inference.results import Baseline, Segmentation, SeriesVolume, Tissue, TissueMap, Voxels
 
 ARTERIAL_MARGIN_HU = 10.0
 """Arterial phase: necrosis is darker than the liver by more than this."""
@@ -46,51 +43,38 @@ class _Rule:
     warning: str | None
 
 
-def split_viable(baseline: Baseline, segmentation: Segmentation) -> Segmentation:
+def split_viable(baseline: Baseline, segmentation: Segmentation, values: OrganValues) -> Segmentation:
     """Return the segmentation with necrosis and lipiodol told from viable tumour.
 
     A segmentation that has necrosis of its own is kept as it is: a person drew it.
     """
     labels = segmentation.labels
-    if labels.mask(Tissue.NECROSIS, Tissue.LIPIODOL).any() or not segmentation.lesions:
+    drawn = labels.mask(Tissue.NECROSIS, Tissue.LIPIODOL).any()
+    if drawn or not segmentation.lesions or not values.parenchyma.any():
         return segmentation
-    rule = _rule(baseline, labels)
+    rule = _rule(baseline, values)
     if rule is None:
         warning = (
             "Viable tumour and necrosis cannot be told apart on these images; all tumour counts as viable."
         )
         return replace(segmentation, warnings=(*segmentation.warnings, warning))
-    split, warnings = _apply(rule, segmentation)
+    split, warnings = _apply(rule, segmentation, values.of(rule.volume))
     return replace(segmentation, labels=split, warnings=(*segmentation.warnings, *warnings))
 
 
-def smoothed(volume: SeriesVolume, labels: TissueMap) -> Voxels:
-    """Return the values of a series inside the box of a tissue map, smoothed over `SMOOTHING_MM`."""
-    z = labels.box.slices[0]
-    scale = (volume.slope[z].reshape(-1, 1, 1), volume.intercept[z].reshape(-1, 1, 1))
-    values = np.asarray(volume.stored[labels.box.slices] * scale[0] + scale[1], dtype=np.float32)
-    sigma = [SMOOTHING_MM / s for s in volume.grid.spacing_mm]
-    return np.asarray(ndimage.gaussian_filter(values, sigma), dtype=np.float32)
-
-
-def parenchyma(labels: TissueMap) -> Mask:
-    """Return liver voxels that are no lesion."""
-    return labels.mask(Tissue.LIVER)
-
-
-def _rule(baseline: Baseline, labels: TissueMap) -> _Rule | None:
+def _rule(baseline: Baseline, values: OrganValues) -> _Rule | None:
     arterial = baseline.phase(Phase.ARTERIAL)
     if arterial is not None:
-        liver = _liver_median(arterial, labels)
+        liver = _liver_median(arterial, values)
         return _Rule(arterial, liver - ARTERIAL_MARGIN_HU, LIPIODOL_ABOVE_HU, None)
     mr_arterial = baseline.phase(Phase.T1_ARTERIAL)
     if mr_arterial is not None:
-        liver = _liver_median(mr_arterial, labels)
+        liver = _liver_median(mr_arterial, values)
         return _Rule(mr_arterial, MR_ARTERIAL_SHARE * liver, np.inf, None)
     volume = next((v for p in ENHANCED if (v := baseline.phase(p)) is not None), None)
     if volume is None or volume.modality != "CT":
         return None
-    liver = _liver_median(volume, labels)
+    liver = _liver_median(volume, values)
     limit = min(NECROSIS_BELOW_HU, liver - PORTAL_MARGIN_HU)
     warning = (
         "There is no arterial phase: viable tumour is an estimate from low attenuation in the "
@@ -99,18 +83,22 @@ def _rule(baseline: Baseline, labels: TissueMap) -> _Rule | None:
     return _Rule(volume, limit, LIPIODOL_ABOVE_HU, warning)
 
 
-def _liver_median(volume: SeriesVolume, labels: TissueMap) -> float:
-    return float(np.median(smoothed(volume, labels)[parenchyma(labels)]))
+def _liver_median(volume: SeriesVolume, values: OrganValues) -> float:
+    return float(np.median(values.of(volume)[values.parenchyma]))
 
 
-def _apply(rule: _Rule, segmentation: Segmentation) -> tuple[TissueMap, Sequence[str]]:
+def _apply(rule: _Rule, segmentation: Segmentation, values: Voxels) -> tuple[TissueMap, Sequence[str]]:
     labels = segmentation.labels
-    values = smoothed(rule.volume, labels)
     tumour = labels.lesion > 0
     tissue = labels.tissue.copy()
     tissue[tumour & (values < rule.necrosis_below)] = Tissue.NECROSIS
     tissue[tumour & (values > rule.lipiodol_above)] = Tissue.LIPIODOL
     warnings = [] if rule.warning is None else [rule.warning]
+    if (tissue == Tissue.LIPIODOL).any():
+        warnings.append(
+            f"Tumour denser than {rule.lipiodol_above:.0f} HU was taken as lipiodol of an earlier "
+            "embolisation; calcification looks the same."
+        )
     dead = [
         lesion.lesion_id
         for lesion in segmentation.lesions

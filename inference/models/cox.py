@@ -184,7 +184,8 @@ def predict_curve(model: EndpointModel, row: CompletedRow) -> SurvivalCurve:
     linear = float(model.beta @ row.z)
     spread = float(np.sqrt(model.beta @ row.missing_covariance @ model.beta))
     relative = np.exp(linear + spread * _NODES)
-    survival = np.exp(-model.hazard[:, None] * relative[None, :]) @ (_WEIGHTS / _WEIGHTS.sum())
+    mean = np.exp(-model.hazard[:, None] * relative[None, :]) @ (_WEIGHTS / _WEIGHTS.sum())
+    survival = np.minimum(mean, 1.0)
     lower, upper = _limits(model, row, survival)
     at = {int(m): i for i, m in enumerate(model.months)}
     return SurvivalCurve(

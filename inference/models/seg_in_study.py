@@ -154,8 +154,9 @@ def _assemble(
     box = box_of(liver | _union(found, masks, Structure.TUMOUR, grid), MARGIN_VOXELS)
     liver_in_box = liver[box.slices]
     outlines = _outlines(found, masks, box, grid, warnings)
-    outlines = _near_liver(outlines, liver_in_box, grid, warnings)
     necrosis = _union(found, masks, Structure.NECROSIS, grid)[box.slices]
+    outlines = _with_necrosis(outlines, necrosis, grid)
+    outlines = _near_liver(outlines, liver_in_box, grid, warnings)
     labels = _paint(liver_in_box, outlines, necrosis, box)
     return Segmentation(
         labels=labels,
@@ -204,6 +205,24 @@ def _connected(mask: Mask, segment: Segment, grid: Grid, warnings: list[str]) ->
         warnings.append(f"{count - len(large)} specks of the tumour segment were not taken as lesions.")
     tracking = segment.tracking_uid if len(large) == 1 else None
     return [_Outline(labelled == k + 1, tracking) for k in large]
+
+
+def _with_necrosis(outlines: Sequence[_Outline], necrosis: Mask, grid: Grid) -> list[_Outline]:
+    """Add necrosis that was drawn beside viable tumour to the lesion it touches; other necrosis is left."""
+    if not necrosis.any():
+        return list(outlines)
+    owner = np.zeros(necrosis.shape, dtype=np.uint8)
+    for k, outline in enumerate(outlines, 1):
+        owner[outline.mask] = k
+    distance, nearest = ndimage.distance_transform_edt(
+        owner == 0, sampling=grid.spacing_mm, return_indices=True
+    )
+    pieces, count = ndimage.label(necrosis, structure=_EVERYWHERE_TOUCHING)
+    reach = 1.01 * float(np.linalg.norm(grid.spacing_mm))
+    closest = ndimage.minimum(distance, pieces, range(1, count + 1))
+    touching = np.isin(pieces, [k for k in range(1, count + 1) if closest[k - 1] <= reach])
+    belongs = owner[tuple(nearest)]
+    return [_Outline(o.mask | (touching & (belongs == k)), o.tracking_uid) for k, o in enumerate(outlines, 1)]
 
 
 def _near_liver(outlines: Sequence[_Outline], liver: Mask, grid: Grid, warnings: list[str]) -> list[_Outline]:

@@ -15,9 +15,7 @@ from inference.settings import PipelineSettings
 class SharesPreparation(Protocol):
     """A generator that can do once what all regimens of a patient share."""
 
-    def prepared(
-        self, baseline: Baseline, segmentation: Segmentation, streams: RandomStreams
-    ) -> Generator:
+    def prepared(self, baseline: Baseline, segmentation: Segmentation, streams: RandomStreams) -> Generator:
         """Return a generator for this patient alone, with the same results."""
         ...
 

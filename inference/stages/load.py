@@ -88,7 +88,7 @@ def _volume(chosen: ChosenSeries, selection: Selection, warnings: list[str]) -> 
     tilt = tilt_degrees(affine)
     if tilt > TILT_DEGREES:
         warnings.append(
-            f"The gantry was tilted by {tilt:.1f} degrees; distances and volumes are measured in the tilted slices."
+            f"The gantry was tilted by {tilt:.1f} degrees; distances are measured in the tilted slices."
         )
     instances = [series.instances[k] for k in kept]
     scaling = np.array([rescale(i.header) for i in instances])

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from inference.case import Case, Phase
+from inference.imaging.organ_values import OrganValues, box_values
 from inference.imaging.phase import ContrastMeasurement, PhaseFinding, phase_from_hu
 from inference.imaging.plausibility import check_plausible
 from inference.imaging.segmentations import Structure
-from inference.imaging.viability import parenchyma, smoothed, split_viable
+from inference.imaging.viability import split_viable
 from inference.models.protocols import Segmenter
 from inference.results import Baseline, Region, RejectedSeries, Segmentation, SeriesVolume
 from inference.settings import SegmentationLimits
@@ -35,13 +36,14 @@ def segment(case: Case, baseline: Baseline, segmenter: Segmenter, limits: Segmen
         There is no segmentation to be had, it does not fit the images, or it cannot be a liver.
     """
     segmentation = segmenter.segment(case, baseline)
-    warnings = check_plausible(baseline, segmentation, limits)
-    concluded = conclude_phases(baseline, segmentation)
+    values = OrganValues(segmentation.labels, baseline.primary.grid)
+    warnings = check_plausible(baseline, segmentation, limits, values)
+    concluded = conclude_phases(baseline, segmentation, values)
     segmentation = replace(segmentation, warnings=(*segmentation.warnings, *warnings))
-    return Segmented(concluded, split_viable(concluded, segmentation))
+    return Segmented(concluded, split_viable(concluded, segmentation, values))
 
 
-def conclude_phases(baseline: Baseline, segmentation: Segmentation) -> Baseline:
+def conclude_phases(baseline: Baseline, segmentation: Segmentation, values: OrganValues) -> Baseline:
     """Return the baseline with the phase of each CT series of unknown phase concluded from HU.
 
     Of several series concluded to show one phase the first is kept.
@@ -49,7 +51,7 @@ def conclude_phases(baseline: Baseline, segmentation: Segmentation) -> Baseline:
     volumes: list[SeriesVolume] = []
     rejected = list(baseline.rejected)
     for volume in baseline.volumes:
-        known = _with_phase(volume, segmentation)
+        known = _with_phase(volume, segmentation, values)
         if known.phase is not Phase.UNKNOWN and any(v.phase is known.phase for v in volumes):
             reason = f"shows the same phase as another series ({known.phase_evidence})"
             rejected.append(RejectedSeries(volume.series_instance_uid, volume.modality, "", reason))
@@ -58,26 +60,26 @@ def conclude_phases(baseline: Baseline, segmentation: Segmentation) -> Baseline:
     return replace(baseline, volumes=tuple(volumes), rejected=tuple(rejected))
 
 
-def _with_phase(volume: SeriesVolume, segmentation: Segmentation) -> SeriesVolume:
+def _with_phase(volume: SeriesVolume, segmentation: Segmentation, values: OrganValues) -> SeriesVolume:
     if volume.phase is not Phase.UNKNOWN or volume.modality != "CT":
         return volume
-    finding: PhaseFinding = phase_from_hu(measure_contrast(volume, segmentation))
+    finding: PhaseFinding = phase_from_hu(measure_contrast(volume, segmentation, values))
     return replace(volume, phase=finding.phase, phase_evidence=finding.evidence)
 
 
-def measure_contrast(volume: SeriesVolume, segmentation: Segmentation) -> ContrastMeasurement:
+def measure_contrast(
+    volume: SeriesVolume, segmentation: Segmentation, values: OrganValues
+) -> ContrastMeasurement:
     """Measure the HU that tell the contrast phase."""
-    values = smoothed(volume, segmentation.labels)[parenchyma(segmentation.labels)]
-    if not len(values):
+    liver = values.of(volume)[values.parenchyma]
+    if not len(liver):
         return ContrastMeasurement(float("nan"), float("nan"), {})
     return ContrastMeasurement(
-        liver_hu=float(np.median(values)),
-        liver_vessels_hu=float(np.percentile(values, VESSEL_PERCENTILE)),
+        liver_hu=float(np.median(liver)),
+        liver_vessels_hu=float(np.percentile(liver, VESSEL_PERCENTILE)),
         regions_hu={Structure(r.name): _median(volume, r) for r in segmentation.regions},
     )
 
 
 def _median(volume: SeriesVolume, region: Region) -> float:
-    z = region.box.slices[0]
-    slope, intercept = volume.slope[z].reshape(-1, 1, 1), volume.intercept[z].reshape(-1, 1, 1)
-    return float(np.median((volume.stored[region.box.slices] * slope + intercept)[region.mask]))
+    return float(np.median(box_values(volume, region.box.slices)[region.mask]))

@@ -22,7 +22,7 @@ from inference.results import FloatArray
 
 _MAXIMUM_STEPS = 100
 _MAXIMUM_HALVINGS = 40
-_GRADIENT_TOLERANCE = 1e-9
+_GRADIENT_TOLERANCE = 1e-11
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,6 +268,8 @@ def _metadata(
         "limits": [
             "One centre, 105 patients; no external validation.",
             "No albumin and no bilirubin in the data: liver function is known by Child-Pugh class only.",
-            "A death without progression is censored in time to progression.",
+            "Time to progression is of progression alone; 60 patients are censored, 38 within 5 months.",
+            "53 of the 60 patients censored for progression are known to have died.",
+            "No baseline column predicted progression in cross-validation: its curve is that of the cohort.",
         ],
     }

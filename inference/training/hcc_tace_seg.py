@@ -6,17 +6,18 @@ Columns that are read are named here; no other column is looked at. Left out on 
 
 - everything known only after the start of treatment: follow-up intervals, the readers' diameters and
   categories, progression as a covariate;
-- ``Tr_Size``: missing in 52 of 105, and at odds with the readers' baseline measurements of the same
-  tumours (0.8 cm against 44 mm in one patient, 20 cm against 97 mm in another);
+- ``Tr_Size``: missing in 52 of 105, and at odds with the readers' sums of at most two diameters (1 cm
+  against 95 mm in HCC_012, 20 cm against 97 mm in HCC_099);
 - the stages ``CLIP``, ``Okuda``, ``TNM``, ``BCLC``: combinations of columns that are read, and of
   laboratory values the table does not give;
 - ``Pathology``: 22 of 105 not stated or without biopsy; ``agegp`` and ``AFP_group``: coarser copies;
 - ``chemotherapy``, smoking, alcohol and histories of cancer: no variable of ours.
 
-What to know about the outcomes: times are in weeks; a death without progression ends the time to
-progression as censored, so that curve is of progression alone, and half of the patients were censored
-within 5 months. ``Interval_BL`` is negative in 23 patients, whose baseline images may be from after
-the first treatment: another reason to use no measurement made on them.
+What to know about the outcomes: times are in weeks. Time to progression ends without the event in 60
+patients, in 38 of them within 5 months, and 53 of the 60 are known to have died: the end of follow-up for
+progression is hardly independent of the course of the disease, and the curve is of progression alone.
+``Interval_BL`` is negative in 23 patients, whose baseline images may be from after the first treatment:
+another reason to use no measurement made on them.
 
 References
 ----------

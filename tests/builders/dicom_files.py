@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
@@ -22,7 +23,8 @@ MODALITIES = {CT: "CT", MR: "MR", SEG: "SEG", XA: "XA", COMPREHENSIVE_SR: "SR"}
 
 def uid_of(*names: object) -> str:
     """Return a UID that is always the same for the same names."""
-    return generate_uid(prefix=None, entropy_srcs=[str(n) for n in names])
+    digest = hashlib.sha256("\0".join(map(str, names)).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:15], 'big')}"
 
 
 def data_set(sop_class: UID, study_uid: str, series_uid: str, number: int) -> Dataset:

@@ -35,7 +35,9 @@ def listener_config(data_dir: Path, peers: tuple[dict[str, Any], ...] = (), **li
     return file
 
 
-def listener_settings(data_dir: Path, peers: tuple[dict[str, Any], ...] = (), **listener: Any) -> NodeSettings:
+def listener_settings(
+    data_dir: Path, peers: tuple[dict[str, Any], ...] = (), **listener: Any
+) -> NodeSettings:
     """Return the settings of such a listener."""
     return load_settings([listener_config(data_dir, peers, **listener)])
 

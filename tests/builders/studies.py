@@ -13,6 +13,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import numpy.typing as npt
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
@@ -98,20 +99,80 @@ class Phantom:
 
 
 HU: Mapping[str, Mapping[str, float]] = {
-    "native": dict(body=-20, liver=58, portal_vein=42, aorta=42, kidney=32, tumour=48, necrosis=25),
-    "arterial": dict(body=-10, liver=70, portal_vein=85, aorta=290, kidney=150, tumour=120, necrosis=28),
-    "portal_venous": dict(body=0, liver=110, portal_vein=170, aorta=150, kidney=190, tumour=88, necrosis=28),
-    "delayed": dict(body=0, liver=90, portal_vein=105, aorta=105, kidney=140, tumour=75, necrosis=28),
+    "native": {
+        "body": -20,
+        "liver": 58,
+        "portal_vein": 42,
+        "aorta": 42,
+        "kidney": 32,
+        "tumour": 48,
+        "necrosis": 25,
+    },
+    "arterial": {
+        "body": -10,
+        "liver": 70,
+        "portal_vein": 85,
+        "aorta": 290,
+        "kidney": 150,
+        "tumour": 120,
+        "necrosis": 28,
+    },
+    "portal_venous": {
+        "body": 0,
+        "liver": 110,
+        "portal_vein": 170,
+        "aorta": 150,
+        "kidney": 190,
+        "tumour": 88,
+        "necrosis": 28,
+    },
+    "delayed": {
+        "body": 0,
+        "liver": 90,
+        "portal_vein": 105,
+        "aorta": 105,
+        "kidney": 140,
+        "tumour": 75,
+        "necrosis": 28,
+    },
 }
 MR_SIGNAL: Mapping[str, Mapping[str, float]] = {
-    "t1": dict(body=200, liver=400, portal_vein=250, aorta=250, kidney=300, tumour=320, necrosis=220),
-    "t1_arterial": dict(
-        body=210, liver=430, portal_vein=400, aorta=900, kidney=600, tumour=620, necrosis=220
-    ),
-    "t1_portal_venous": dict(
-        body=220, liver=620, portal_vein=800, aorta=700, kidney=700, tumour=520, necrosis=220
-    ),
-    "t2": dict(body=150, liver=180, portal_vein=100, aorta=60, kidney=400, tumour=300, necrosis=420),
+    "t1": {
+        "body": 200,
+        "liver": 400,
+        "portal_vein": 250,
+        "aorta": 250,
+        "kidney": 300,
+        "tumour": 320,
+        "necrosis": 220,
+    },
+    "t1_arterial": {
+        "body": 210,
+        "liver": 430,
+        "portal_vein": 400,
+        "aorta": 900,
+        "kidney": 600,
+        "tumour": 620,
+        "necrosis": 220,
+    },
+    "t1_portal_venous": {
+        "body": 220,
+        "liver": 620,
+        "portal_vein": 800,
+        "aorta": 700,
+        "kidney": 700,
+        "tumour": 520,
+        "necrosis": 220,
+    },
+    "t2": {
+        "body": 150,
+        "liver": 180,
+        "portal_vein": 100,
+        "aorta": 60,
+        "kidney": 400,
+        "tumour": 300,
+        "necrosis": 420,
+    },
 }
 _DESCRIPTIONS = {
     "native": "Abdomen nativ 3.0",
@@ -300,6 +361,7 @@ class SegSpec:
     edit: Callable[[Dataset], None] | None = None
 
 
+_DEFAULT_SEG = SegSpec()
 WITH_VESSELS = SegSpec(
     segments=(
         *SegSpec().segments,
@@ -356,7 +418,7 @@ def write_study(
     phases: tuple[str, ...] = ("arterial", "portal_venous"),
     modality: str = "CT",
     phantom: Phantom | None = None,
-    seg: SegSpec | None = SegSpec(),  # noqa: B008
+    seg: SegSpec | None = _DEFAULT_SEG,
 ) -> Path:
     """Write one study with a series for each phase, and a SEG drawn on the last of them.
 
@@ -373,4 +435,18 @@ def write_study(
         last = SeriesSpec(phase=phases[-1], modality=modality, number=len(phases), study=folder.name)
         sources = slice_headers(last, phantom.shape, phantom.spacing_mm)
         write_seg(folder / "seg.dcm", sources, phantom, seg)
+    return folder
+
+
+def restore_uids(source: Path, folder: Path) -> Path:
+    """Copy one series whose UIDs were emptied by anonymisation, with new UIDs and untouched pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, path in enumerate(sorted(source.iterdir())):
+        ds = pydicom.dcmread(path)
+        ds.SOPClassUID = CTImageStorage
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(source.name), uid(source.name, "series")
+        ds.SOPInstanceUID = uid(source.name, k)
+        ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        ds.save_as(folder / f"{k:03d}.dcm", enforce_file_format=True)
     return folder

@@ -126,7 +126,7 @@ def interval80(course: FloatArray, central: npt.ArrayLike) -> tuple[FloatArray, 
     shown = np.asarray(central, dtype=np.float64)
     low, high = np.quantile(course[1:], [0.1, 0.9], axis=0)
     # Ratios to the median patient, with an offset that keeps them finite where nothing is left.
-    offset = 0.05 * float(shown[0])
+    offset = max(0.05 * float(shown[0]), 1e-9)
     lower = (shown + offset) * np.minimum((low + offset) / (course[0] + offset), 1.0) - offset
     upper = (shown + offset) * np.maximum((high + offset) / (course[0] + offset), 1.0) - offset
     return np.clip(lower, 0.0, None), upper

@@ -60,7 +60,7 @@ def evolve(
     """
     front = FrontProfile.of_width(parameters.growth.front_width_mm)
     density = front.density_at(fields.depth) * fields.operator.inside
-    old = np.minimum(fields.old_dead, density)
+    old = fields.old_dead * density
     state = _State(density - old, np.zeros_like(density), np.zeros_like(density), np.inf)
     reach = _reach(fields, plan, sensitivity or {})
     start_depth = front.depth_of(density)

@@ -68,7 +68,7 @@ def plan(regimen: Regimen, parameters: MechanisticParameters, months: int) -> Pl
     if terms is None:
         raise UnsupportedRegimen(f"the mechanistic model has no parameters for the regimen {regimen.id}")
     step = DAYS_PER_MONTH / parameters.numerics.steps_per_month
-    days = np.arange(months * parameters.numerics.steps_per_month) * step
+    days = np.asarray(np.arange(months * parameters.numerics.steps_per_month) * step, dtype=np.float64)
     courses = _courses(regimen, parameters, days, step)
     scaled = tuple(
         ComponentCourse(

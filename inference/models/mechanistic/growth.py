@@ -33,7 +33,9 @@ def front_constants(radius_mm: float, tvdt_months: float, front_width_mm: float)
     """
     speed = radius_mm * math.log(2.0) / (3.0 * tvdt_months * DAYS_PER_MONTH)
     speed /= 1.0 - min(front_width_mm / radius_mm, 0.5)
-    return FrontConstants(diffusion=speed * front_width_mm / 2.0, proliferation=speed / (2.0 * front_width_mm))
+    return FrontConstants(
+        diffusion=speed * front_width_mm / 2.0, proliferation=speed / (2.0 * front_width_mm)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,13 @@ class FrontProfile:
 
     def density_at(self, depth_mm: Voxels) -> Voxels:
         """Return the density at a depth inside the edge (negative outside), 1/2 at the edge."""
-        return np.interp(depth_mm / self.width_mm, self.depth, self.density).astype(np.float32)
+        density = np.interp(depth_mm / self.width_mm, self.depth, self.density)
+        return np.asarray(density, dtype=np.float32)
 
     def depth_of(self, density: Voxels) -> Voxels:
         """Return the depth (mm) at which the profile has this density, its inverse."""
         held = np.clip(density, 1e-3, 0.995)
-        return (self.width_mm * np.interp(held, self.density, self.depth)).astype(np.float32)
+        return np.asarray(self.width_mm * np.interp(held, self.density, self.depth), dtype=np.float32)
 
     @property
     def limits_mm(self) -> tuple[float, float]:

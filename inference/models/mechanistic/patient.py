@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from inference.models.mechanistic.growth import Diffusion, front_constants
@@ -14,7 +15,9 @@ from inference.randomness import RandomStreams
 from inference.results import Box, FloatArray, Grid, Labels, Mask, Segmentation, Tissue, Voxels
 
 Axes = tuple[FloatArray, FloatArray, FloatArray]
+Index = npt.NDArray[np.int32]
 
+_DEAD = (Tissue.NECROSIS, Tissue.LIPIODOL)
 _TUMOUR = (Tissue.VIABLE, Tissue.NECROSIS, Tissue.LIPIODOL)
 
 
@@ -30,6 +33,8 @@ class Crop:
         Baseline.
     nearest : array of uint8, shape of the box
         Number of the nearest lesion.
+    old_dead : array of bool, shape of the box
+        Whether the nearest tumour voxel was dead before treatment: what is dead does not grow.
     depth : array of float32, shape of the box
         Depth inside the edge of the nearest lesion in mm, negative outside.
     nodes : three arrays
@@ -42,6 +47,7 @@ class Crop:
     tissue: Labels
     lesion: Labels
     nearest: Labels
+    old_dead: Mask
     depth: Voxels
     nodes: Axes
     voxels: Axes
@@ -144,12 +150,13 @@ def _crop(grid: Grid, segmentation: Segmentation, parameters: MechanisticParamet
     h = parameters.numerics.spacing_mm
     voxels = [np.arange(n) * s / h for n, s in zip(box.shape, spacing, strict=True)]
     nodes = [np.arange(int(np.ceil(v[-1])) + 1) * h / s for v, s in zip(voxels, spacing, strict=True)]
-    depth, nearest = _depth(tumour[inner], lesion, grid.spacing_mm)
+    depth, index = _depth(tumour[inner], grid.spacing_mm)
     return Crop(
         box,
         tissue,
         lesion,
-        nearest,
+        lesion[index],
+        np.isin(tissue, _DEAD)[index],
         depth,
         (nodes[0], nodes[1], nodes[2]),
         (voxels[0], voxels[1], voxels[2]),
@@ -157,14 +164,14 @@ def _crop(grid: Grid, segmentation: Segmentation, parameters: MechanisticParamet
     )
 
 
-def _depth(tumour: Mask, lesion: Labels, spacing_mm: tuple[float, float, float]) -> tuple[Voxels, Labels]:
+def _depth(tumour: Mask, spacing_mm: tuple[float, float, float]) -> tuple[Voxels, tuple[Index, ...]]:
+    """Return the depth inside the tumour's edge, and the index of the nearest tumour voxel."""
     # The edge lies half a voxel away from the centres on both sides of it.
     half = min(spacing_mm) / 2.0
     inside = ndimage.distance_transform_edt(tumour, sampling=spacing_mm).astype(np.float32)
     outside, index = ndimage.distance_transform_edt(~tumour, sampling=spacing_mm, return_indices=True)
     depth = np.where(tumour, inside - half, half - outside.astype(np.float32)).astype(np.float32)
-    nearest = lesion[tuple(index)]
-    return depth, np.ascontiguousarray(nearest)
+    return depth, tuple(index)
 
 
 def _sizes(crop: Crop) -> tuple[LesionSize, ...]:
@@ -187,7 +194,7 @@ def _fields(
     nodes = crop.nodes
     h = parameters.numerics.spacing_mm
     depth = resample(crop.depth, nodes)
-    dead = np.isin(crop.tissue, [Tissue.NECROSIS, Tissue.LIPIODOL]).astype(np.float32)
+    dead = crop.old_dead.astype(np.float32)
     liver = resample((crop.tissue > 0).astype(np.float32), nodes) > 0.5
     index = [
         np.clip(np.rint(n).astype(int), 0, s - 1) for n, s in zip(nodes, crop.nearest.shape, strict=True)

@@ -10,6 +10,7 @@ from inference.models.mechanistic.parameters import MechanisticParameters
 from inference.models.mechanistic.patient import Crop, Patient
 from inference.results import Labels, Segmentation, Tissue, TissueMap, Voxels
 
+
 def tissue_in_crop(crop: Crop, snapshot: Snapshot, parameters: MechanisticParameters) -> Labels:
     """Return the tissues (values of `Tissue`) in the crop's box at full resolution.
 

@@ -1,0 +1,132 @@
+"""The worker: takes jobs one by one, has each executed, and hands the results to the ledger.
+
+A forecast is executed in a folder of its own attempt, so that a worker that was given up and is still
+writing never touches what its successor makes. What was executed counts once the ledger has accepted
+it, in one transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.errors import LeaseLost, PermanentError, TransientError
+from dicom_node.jobs.engine import Engine, Job, Report
+from dicom_node.jobs.ledger import InputFile, Ledger, ResultRow, RevisionRow
+from dicom_node.jobs.states import RevisionEvent
+from inference.errors import InferenceError, RejectedInput
+
+_log = logging.getLogger(__name__)
+
+IDLE_S = 0.5
+"""Between two looks for a job when there was none."""
+SHARE_OF_WORK = 0.95
+"""Of the progress bar; the rest is making the results durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """What a worker is to execute: a revision, its inputs, and the folder for what it makes."""
+
+    revision: RevisionRow
+    inputs: tuple[InputFile, ...]
+    folder: Path
+
+
+Execute = Callable[[JobOrder, Report], Sequence[ResultRow]]
+"""Makes the results of one revision in the order's folder and returns a row for each object and peer."""
+
+
+def results_folder(data_dir: Path, revision_id: int) -> Path:
+    """Return the folder of a revision's results; each attempt has one of its own below it."""
+    return data_dir / "results" / str(revision_id)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Executes jobs, one at a time."""
+
+    engine: Engine
+    ledger: Ledger
+    execute: Execute
+    data_dir: Path
+
+    def run(self, stop: threading.Event) -> None:
+        """Execute jobs until `stop` is set. The job that runs then is executed to its end."""
+        while not stop.is_set():
+            if not self.step():
+                stop.wait(IDLE_S)
+
+    def step(self) -> bool:
+        """Execute one job if one is due; whatever it raises ends with the job."""
+        try:
+            return self.engine.run_one(self._handle)
+        except Exception:  # noqa: BLE001 - boundary: one job never stops the worker
+            _log.exception("a job failed")
+            return True
+
+    def _handle(self, job: Job, report: Report) -> None:
+        revision_id = int(job.payload["revision_id"])
+        try:
+            row = self.ledger.start(revision_id)
+        except LeaseLost as error:
+            _log.info("revision %d needs no job any more: %s", revision_id, error)
+            return
+        folder = results_folder(self.data_dir, revision_id) / str(row.fence)
+        try:
+            self._make(row, folder, report)
+        except RejectedInput as error:
+            self._end(row, RevisionEvent.INPUT_REFUSED, str(error))
+        except TransientError as error:
+            self._end(row, RevisionEvent.JOB_RELEASED, str(error))
+            raise
+        except LeaseLost:
+            raise
+        except Exception as error:
+            self._end(row, RevisionEvent.JOB_FAILED, failure_reason(error))
+            raise
+
+    def _make(self, row: RevisionRow, folder: Path, report: Report) -> None:
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        folder.mkdir(parents=True)
+        order = JobOrder(row, self.ledger.inputs(row.study_instance_uid), folder)
+        _log.info("revision %d starts, attempt folder %d", row.id, row.fence)
+        rows = self.execute(order, lambda text, share: report(text, SHARE_OF_WORK * share))
+        report("making results durable", SHARE_OF_WORK)
+        make_durable(folder)
+        self.ledger.accept_results(row.id, row.fence, rows)
+        _log.info("revision %d has %d result objects", row.id, len(rows))
+
+    def _end(self, row: RevisionRow, event: RevisionEvent, reason: str) -> None:
+        _log.warning("revision %d: %s: %s", row.id, event, reason)
+        self.ledger.end(row.id, row.fence, event, reason)
+
+
+def failure_reason(error: Exception) -> str:
+    """Return what people are told of a failure; texts of foreign errors may hold patient data."""
+    if isinstance(error, (InferenceError, PermanentError)):
+        return str(error)
+    return f"an internal error ({type(error).__name__}); the log has the details"
+
+
+def make_durable(folder: Path) -> None:
+    """Flush all files below a folder, and then the folders, to the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _flush(Path(parent) / name)
+    for parent, _, _ in os.walk(folder, topdown=False):
+        _flush(Path(parent))
+    _flush(folder.parent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

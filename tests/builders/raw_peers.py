@@ -1,0 +1,96 @@
+"""Peers that do not follow the protocol: bytes on a socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+VERIFICATION = b"1.2.840.10008.1.1"
+CT = b"1.2.840.10008.5.1.4.1.1.2"
+IMPLICIT = b"1.2.840.10008.1.2"
+
+
+def pdu(kind: int, body: bytes, length: int | None = None) -> bytes:
+    """Return a PDU; `length` may lie about the body."""
+    return struct.pack(">BBL", kind, 0, len(body) if length is None else length) + body
+
+
+def _item(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", kind, 0, len(body)) + body
+
+
+def associate_rq(called: str = "HEPATOCAST", calling: str = "SENDER", abstract: bytes = CT) -> bytes:
+    """Return an A-ASSOCIATE-RQ with one presentation context (PS3.8 section 9.3.2)."""
+    context = _item(0x20, b"\x01\0\0\0" + _item(0x30, abstract) + _item(0x40, IMPLICIT))
+    user = _item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3"))
+    titles = called.ljust(16).encode() + calling.ljust(16).encode()
+    body = b"\0\x01\0\0" + titles + b"\0" * 32 + _item(0x10, b"1.2.840.10008.3.1.1.1") + context + user
+    return pdu(1, body)
+
+
+def p_data(control: int, data: bytes) -> bytes:
+    """Return a P-DATA-TF with one fragment in context 1 (PS3.8 section 9.3.5)."""
+    return pdu(4, struct.pack(">LBB", len(data) + 2, 1, control) + data)
+
+
+def _command_element(element: int, value: bytes) -> bytes:
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HHL", 0, element, len(value)) + value
+
+
+def c_store_rq(sop_instance_uid: bytes, message_id: int = 1) -> bytes:
+    """Return the P-DATA-TF of a C-STORE-RQ's command set (PS3.7 table 9.3-1)."""
+    body = b"".join(
+        (
+            _command_element(0x0002, CT),
+            _command_element(0x0100, struct.pack("<H", 1)),
+            _command_element(0x0110, struct.pack("<H", message_id)),
+            _command_element(0x0700, struct.pack("<H", 0)),
+            _command_element(0x0800, struct.pack("<H", 0)),
+            _command_element(0x1000, sop_instance_uid),
+        )
+    )
+    return p_data(3, _command_element(0, struct.pack("<L", len(body))) + body)
+
+
+@contextmanager
+def connected(port: int, within_s: float = 20.0) -> Iterator[socket.socket]:
+    """Connect; reads fail after `within_s`."""
+    with socket.create_connection(("127.0.0.1", port), within_s) as connection:
+        yield connection
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Read until the other side closes."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def read_one_pdu(connection: socket.socket) -> tuple[int, bytes]:
+    """Read one PDU; returns its type and body."""
+    header = _exactly(connection, 6)
+    kind, _, length = struct.unpack(">BBL", header)
+    return kind, _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        part = connection.recv(size - len(data))
+        if not part:
+            raise ConnectionError("closed")
+        data += part
+    return data
+
+
+def status_of(body: bytes) -> int:
+    """Return Status (0000,0900) of a response's P-DATA-TF body."""
+    at = body.index(struct.pack("<HHL", 0, 0x0900, 2))
+    return int(struct.unpack_from("<H", body, at + 8)[0])

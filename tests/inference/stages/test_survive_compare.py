@@ -1,0 +1,52 @@
+"""Survival and comparison as stages."""
+
+from __future__ import annotations
+
+from inference.case import ClinicalRecord, ClinicalValue
+from inference.models.cox import load_cox_model
+from inference.results import NotAssessed, Reason, SurvivalCurve
+from inference.settings import PipelineSettings, Regimen
+from inference.stages.compare import compare
+from inference.stages.survive import survive
+
+SETTINGS = PipelineSettings(
+    regimens=tuple(Regimen(id=i, name=i.upper(), source="test") for i in ("haic", "tace", "tace_systemic"))
+)
+RECORD = ClinicalRecord(
+    {
+        name: ClinicalValue(name, value)
+        for name, value in {
+            "age": 66.0,
+            "child_pugh_class": "A",
+            "portal_vein_thrombosis": False,
+            "vascular_invasion": False,
+            "tumour_number": 2.0,
+            "metastasis": False,
+            "afp": 40.0,
+            "sex": "M",
+        }.items()
+    }
+)
+
+
+def test_every_regimen_has_an_answer() -> None:
+    survival = survive(RECORD, (), SETTINGS, load_cox_model())
+    assert list(survival) == ["haic", "tace", "tace_systemic"]
+    assert isinstance(survival["tace"].os, SurvivalCurve)
+    assert isinstance(survival["haic"].os, NotAssessed)
+
+
+def test_comparison_is_refused_with_the_reason() -> None:
+    model = load_cox_model()
+    refusal = compare(survive(RECORD, (), SETTINGS, model), SETTINGS, model)
+    assert isinstance(refusal, NotAssessed)
+    assert refusal.reason is Reason.COMPARISON_NOT_SUPPORTED
+    assert "covers TACE only" in refusal.detail
+    assert "\n" not in refusal.detail
+
+
+def test_comparison_says_when_not_even_one_regimen_is_covered() -> None:
+    model = load_cox_model()
+    refusal = compare(survive(ClinicalRecord(), (), SETTINGS, model), SETTINGS, model)
+    assert isinstance(refusal, NotAssessed)
+    assert "covers none of them for this patient" in refusal.detail

@@ -1,0 +1,132 @@
+"""All stages in one, with the shipped models on a small study."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inference.case import Case, Phase
+from inference.errors import RejectedInput, SegmentationMissing
+from inference.imaging.reading import read_case
+from inference.pipeline import Bundles, run
+from inference.randomness import RandomStreams
+from inference.results import NotAssessed, Reason, StudyResults, Tissue
+from inference.settings import PipelineSettings, Regimen, TaceSession
+from tests.builders.studies import Phantom, write_study
+
+PHANTOM = Phantom(shape=(24, 64, 64), spacing_mm=(5.0, 5.0, 5.0))
+TACE = Regimen(id="tace", name="TACE", tace=(TaceSession(day=0),), source="test")
+HAIC = Regimen(id="haic", name="HAIC", haic_days=(0, 21), source="test")
+SETTINGS = PipelineSettings(regimens=(TACE, HAIC), months=(1.0, 3.0), best_response=False)
+STAGES = ("load", "segment", "respond", "generate", "survive", "compare")
+
+
+@pytest.fixture(scope="module")
+def bundles() -> Bundles:
+    return Bundles.shipped()
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    return read_case(write_study(tmp_path_factory.mktemp("study") / "s", phantom=PHANTOM))
+
+
+@pytest.fixture(scope="module")
+def results(case, bundles) -> StudyResults:
+    return run(case, SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
+
+
+def test_every_regimen_has_its_time_points(results):
+    assert [f.regimen_id for f in results.forecasts] == ["tace", "haic"]
+    for forecast in results.forecasts:
+        assert [p.generated.months for p in forecast.time_points] == [1.0, 3.0]
+        assert len(forecast.trajectory) > 0
+
+
+def test_the_arterial_phase_makes_mrecist_possible(results):
+    assert {v.phase for v in results.baseline.volumes} == {Phase.ARTERIAL, Phase.PORTAL_VENOUS}
+    assert not isinstance(results.forecasts[0].time_points[0].mrecist, NotAssessed)
+
+
+def test_stored_values_change_only_inside_the_liver(results):
+    labels = results.segmentation.labels
+    liver = np.zeros(results.baseline.primary.grid.shape, dtype=bool)
+    liver[labels.box.slices] = labels.tissue != Tissue.BACKGROUND
+    by_uid = {v.series_instance_uid: v.stored for v in results.baseline.volumes}
+    changed = 0
+    for forecast in results.forecasts:
+        for point in forecast.time_points:
+            for image in point.generated.images:
+                before = by_uid[image.series_instance_uid][image.box.slices]
+                differs = image.stored != before
+                changed += int(differs.sum())
+                assert not (differs & ~liver[image.box.slices]).any()
+    assert changed > 0
+
+
+def test_what_cannot_be_known_is_not_assessed(results):
+    haic = results.forecasts[1].survival.os
+    assert isinstance(haic, NotAssessed)
+    assert haic.reason is Reason.REGIMEN_NOT_COVERED
+    assert isinstance(results.comparison, NotAssessed)
+    assert results.demonstration
+
+
+def test_timings_and_bundles_are_recorded(results, bundles):
+    assert tuple(results.timings_s) == STAGES
+    assert set(results.bundles) == {"segmenter", "generator", "survival"}
+    assert results.bundles == bundles.infos()
+
+
+def test_the_same_seed_gives_the_same_results(case, bundles, results):
+    again = run(case, SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
+    for one, two in zip(results.forecasts, again.forecasts, strict=True):
+        for a, b in zip(one.time_points, two.time_points, strict=True):
+            assert np.array_equal(a.generated.labels.tissue, b.generated.labels.tissue)
+            for x, y in zip(a.generated.images, b.generated.images, strict=True):
+                assert np.array_equal(x.stored, y.stored)
+            assert (a.recist11, a.mrecist, a.lesions) == (b.recist11, b.mrecist, b.lesions)
+
+
+def test_a_regimen_is_forecast_the_same_without_the_others(case, bundles, results):
+    alone = run(case, replace_regimens(HAIC), bundles, RandomStreams(0), lambda text, share: None)
+    for a, b in zip(results.forecasts[1].time_points, alone.forecasts[0].time_points, strict=True):
+        assert np.array_equal(a.generated.images[0].stored, b.generated.images[0].stored)
+
+
+def replace_regimens(*regimens: Regimen) -> PipelineSettings:
+    return SETTINGS.model_copy(update={"regimens": regimens})
+
+
+def test_progress_rises_to_the_end(case, bundles):
+    heard: list[float] = []
+    run(case, replace_regimens(TACE), bundles, RandomStreams(0), lambda text, share: heard.append(share))
+    assert heard == sorted(heard)
+    assert 0 <= heard[0] <= heard[-1] <= 1
+
+
+def test_a_study_without_segmentation_is_refused_before_anything_is_decoded(case, bundles, tmp_path):
+    without = replace(case, series=tuple(s for s in case.series if s.modality != "SEG"))
+    gone = tuple(
+        replace(s, instances=tuple(replace(i, path=tmp_path / "gone.dcm") for i in s.instances))
+        for s in without.series
+    )
+    with pytest.raises(SegmentationMissing, match="no liver segmentation in the study"):
+        run(replace(without, series=gone), SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
+
+
+def test_a_study_without_images_is_refused(case, bundles):
+    only_seg = replace(case, series=tuple(s for s in case.series if s.modality == "SEG"))
+    with pytest.raises(RejectedInput, match="no image series"):
+        run(only_seg, SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
+
+
+def test_real_ct_is_forecast(needs_data, bundles):
+    settings = SETTINGS.model_copy(update={"regimens": (TACE,), "months": (3.0,)})
+    case = read_case(needs_data("ircad17"))
+    found = run(case, settings, bundles, RandomStreams(0), lambda text, share: None)
+    assert [x.volume_ml for x in found.baseline_lesions] == pytest.approx([85.6, 78.6], abs=0.1)
+    assert found.baseline.primary.phase is Phase.PORTAL_VENOUS
+    mrecist = found.forecasts[0].time_points[0].mrecist
+    assert isinstance(mrecist, NotAssessed)
+    assert mrecist.reason is Reason.PHASE_MISSING
