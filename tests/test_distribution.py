@@ -16,7 +16,17 @@ import reporting
 from dicom_node.settings import packaged_config_dir
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("numpy", "pydicom", "pynetdicom", "highdicom", "scipy", "SimpleITK", "matplotlib", "sqlalchemy", "torch")
+HEAVY = (
+    "numpy",
+    "pydicom",
+    "pynetdicom",
+    "highdicom",
+    "scipy",
+    "SimpleITK",
+    "matplotlib",
+    "sqlalchemy",
+    "torch",
+)
 
 
 @pytest.mark.parametrize("package", [dicom_node, inference, reporting])
@@ -46,7 +56,17 @@ def test_help_loads_nothing_heavy() -> None:
 @pytest.mark.slow
 def test_a_wheel_carries_configuration_bundles_and_page(tmp_path: Path) -> None:
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--wheel-dir",
+            str(tmp_path),
+            str(ROOT),
+        ],
         check=True,
     )
     (wheel,) = tmp_path.glob("hepatocast-*.whl")

@@ -75,7 +75,8 @@ def read_header(data_set: BinaryIO, transfer_syntax_uid: str) -> ObjectHeader:
     Raises
     ------
     UnreadableObject
-        It is not in its transfer syntax, cannot be parsed, ends inside its pixel data, or has no valid UID where one belongs.
+        It is not in its transfer syntax, cannot be parsed, ends inside its pixel data, or has no
+        valid UID where one belongs.
     """
     syntax = UID(transfer_syntax_uid)
     ends_at: int | None = None

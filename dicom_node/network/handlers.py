@@ -199,23 +199,26 @@ class Handlers:
         return SUCCESS
 
     def negotiated(self, event: evt.Event) -> None:
-        """Log why presentation contexts were not accepted (PS3.8 table 9-18)."""
+        """Log in one line why presentation contexts were not accepted (PS3.8 table 9-18)."""
+        refused: dict[str, list[str]] = {}
         for context in event.assoc.rejected_contexts:
-            reason = REJECTED_CONTEXTS.get(context.result or 0, "other reason")
-            _log.warning(
-                "%s proposed %s with %s: not accepted, %s",
-                event.assoc.requestor.ae_title,
-                context.abstract_syntax.name if context.abstract_syntax else "nothing",
-                ", ".join(uid.name for uid in context.transfer_syntax),
-                reason,
-            )
+            name = context.abstract_syntax.name if context.abstract_syntax else "nothing"
+            if context.result == SYNTAXES_NOT_SUPPORTED:
+                name += " with " + ", ".join(uid.name for uid in context.transfer_syntax)
+            names = refused.setdefault(REJECTED_CONTEXTS.get(context.result or 0, "other reason"), [])
+            if name not in names:
+                names.append(name)
+        if refused:
+            reasons = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in refused.items())
+            _log.info("%s proposed what is not accepted; %s", event.assoc.requestor.ae_title, reasons)
 
 
+SYNTAXES_NOT_SUPPORTED = 4
 REJECTED_CONTEXTS = {
     1: "rejected by the user",
     2: "no reason",
-    3: "this SOP class is not supported",
-    4: "no decoder for these transfer syntaxes",
+    3: "SOP class not supported",
+    SYNTAXES_NOT_SUPPORTED: "no decoder for the transfer syntax",
 }
 
 

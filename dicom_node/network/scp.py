@@ -129,11 +129,11 @@ def _log_dead_thread(arguments: threading.ExceptHookArgs) -> None:
     )
 
 
-def _quiet_pynetdicom() -> None:
-    """Keep the library's chatter, which names addresses and UIDs of every message, out of the log."""
-    logging.getLogger("pynetdicom").setLevel(logging.ERROR)
+def _quiet_libraries() -> None:
+    """Keep what the libraries say of every message, and the values that they quote, out of the log."""
     logging.captureWarnings(True)
-    logging.getLogger("py.warnings").setLevel(logging.ERROR)  # pydicom's quote attribute values
+    for name in ("pynetdicom", "pydicom", "py.warnings"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, action="append", default=[], help="settings over the defaults")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _quiet_pynetdicom()
+    _quiet_libraries()
     threading.excepthook = _log_dead_thread
     stop = threading.Event()
 

@@ -377,7 +377,8 @@ class _GuardedAssociation(Association):
                 continue
             self._serve_request(message, context_id)
             self.dul._idle_timer.restart()
-            self.dul.bell.ring()
+            if self.dimse.msg_queue.qsize() == MAXIMUM_QUEUED_MESSAGES - 1:
+                self.dul.bell.ring()  # the socket was left unread until now
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         if threading.current_thread() is not self:
@@ -482,7 +483,10 @@ class GuardedServer(AssociationServer):
         try:
             if self.ssl_context is not None:
                 connection.socket.settimeout(self.limits.association_deadline_s)
-                connection.socket = self.ssl_context.wrap_socket(connection.socket, server_side=True)
+                connection.socket = self.ssl_context.wrap_socket(
+                    connection.socket, server_side=True, do_handshake_on_connect=False
+                )
+                connection.socket.do_handshake()
             first_pdu = read_pdu(connection.socket, {ASSOCIATE_RQ: LONGEST_ASSOCIATE}, deadline)
         except ProtocolViolation as violation:
             _log.warning("%s: no association, %s", connection.address, violation)

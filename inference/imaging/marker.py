@@ -7,7 +7,7 @@ are not air either and stay visible.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +33,13 @@ def find_marker_box(volume: SeriesVolume, size: tuple[int, int]) -> PixelBox | N
 
     The rectangle nearest to a corner of the image is taken; of equal ones the upper, then the left.
     """
+    return find_common_marker_box((volume,), size)
+
+
+def find_common_marker_box(volumes: Sequence[SeriesVolume], size: tuple[int, int]) -> PixelBox | None:
+    """Return such a rectangle that lies in air in each of `volumes`, which share one grid."""
     rows, columns = size
-    outside = air_outside(volume)
+    outside = np.logical_and.reduce([air_outside(volume) for volume in volumes])
     if rows < 1 or columns < 1 or rows > outside.shape[0] or columns > outside.shape[1]:
         return None
     free = _all_free(outside, rows, columns)

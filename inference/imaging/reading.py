@@ -19,6 +19,33 @@ from inference.provenance import is_made_here
 _log = logging.getLogger(__name__)
 
 _REQUIRED = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality")
+_USED = (
+    "SOPClassUID",
+    "ImageType",
+    "SeriesDescription",
+    "ProtocolName",
+    "BodyPartExamined",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "ContrastBolusStartTime",
+    "AcquisitionTime",
+    "AcquisitionNumber",
+    "SeriesNumber",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "FrameOfReferenceUID",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "SegmentSequence",
+    "ReferencedSeriesSequence",
+)
+"""Attributes that decide something later; reading them here shows damage while the file has a name."""
+
 _BROKEN_FILE = (
     EOFError,
     OSError,
@@ -82,6 +109,8 @@ def _read(path: Path) -> Instance | LeftOut | None:
         missing = [k for k in _REQUIRED if k not in header]
         values = {k: str(header.get(k) or "") for k in _REQUIRED}
         made_here = is_made_here(header)
+        for keyword in _USED:
+            header.get(keyword)
     except InvalidDicomError:
         return None
     except _BROKEN_FILE as error:

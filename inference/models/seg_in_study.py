@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,9 @@ NEAR_LIVER_MM = 5.0
 
 MAXIMUM_LESIONS = 255
 """Lesion numbers are stored in one byte."""
+
+DEAD_PARTS = {Structure.NECROSIS: Tissue.NECROSIS, Structure.LIPIODOL: Tissue.LIPIODOL}
+"""Parts of tumours that are drawn as segments of their own, beside the viable part."""
 
 REGIONS = (Structure.AORTA, Structure.PORTAL_VEIN, Structure.KIDNEY)
 
@@ -151,13 +154,16 @@ def _assemble(
     liver = _union(found, masks, Structure.LIVER, grid)
     if not liver.any():
         raise ImplausibleSegmentation("the liver segment is empty")
-    box = box_of(liver | _union(found, masks, Structure.TUMOUR, grid), MARGIN_VOXELS)
+    parts = (Structure.TUMOUR, *DEAD_PARTS)
+    box = box_of(np.logical_or.reduce([liver, *(_union(found, masks, p, grid) for p in parts)]), MARGIN_VOXELS)
     liver_in_box = liver[box.slices]
     outlines = _outlines(found, masks, box, grid, warnings)
-    necrosis = _union(found, masks, Structure.NECROSIS, grid)[box.slices]
-    outlines = _with_necrosis(outlines, necrosis, grid)
+    dead = {
+        tissue: _union(found, masks, structure, grid)[box.slices] for structure, tissue in DEAD_PARTS.items()
+    }
+    outlines = _with_dead_parts(outlines, np.logical_or.reduce(list(dead.values())), grid)
     outlines = _near_liver(outlines, liver_in_box, grid, warnings)
-    labels = _paint(liver_in_box, outlines, necrosis, box)
+    labels = _paint(liver_in_box, outlines, dead, box)
     return Segmentation(
         labels=labels,
         lesions=tuple(Lesion(k, f"L{k}", o.tracking_uid) for k, o in enumerate(outlines, 1)),
@@ -185,7 +191,9 @@ def _outlines(
     if len(tumours) > 1:
         outlines = [_Outline(masks[s.number][box.slices], s.tracking_uid) for s in tumours]
     else:
-        outlines = _connected(masks[tumours[0].number][box.slices], tumours[0], grid, warnings)
+        dead = [_union(found, masks, part, grid) for part in DEAD_PARTS]
+        whole = np.logical_or.reduce([masks[tumours[0].number], *dead])[box.slices]
+        outlines = _connected(whole, tumours[0], grid, warnings)
     if len(outlines) > MAXIMUM_LESIONS:
         raise ImplausibleSegmentation(f"the segmentation has {len(outlines)} separate tumours")
     return sorted(outlines, key=lambda o: _by_volume_and_place(o.mask))
@@ -207,22 +215,25 @@ def _connected(mask: Mask, segment: Segment, grid: Grid, warnings: list[str]) ->
     return [_Outline(labelled == k + 1, tracking) for k in large]
 
 
-def _with_necrosis(outlines: Sequence[_Outline], necrosis: Mask, grid: Grid) -> list[_Outline]:
-    """Add necrosis that was drawn beside viable tumour to the lesion it touches; other necrosis is left."""
-    if not necrosis.any():
+def _with_dead_parts(outlines: Sequence[_Outline], dead: Mask, grid: Grid) -> list[_Outline]:
+    """Add necrosis and lipiodol to the lesion they touch; what touches none is left out."""
+    if not dead.any():
         return list(outlines)
-    owner = np.zeros(necrosis.shape, dtype=np.uint8)
+    owner = np.zeros(dead.shape, dtype=np.uint8)
     for k, outline in enumerate(outlines, 1):
         owner[outline.mask] = k
     distance, nearest = ndimage.distance_transform_edt(
         owner == 0, sampling=grid.spacing_mm, return_indices=True
     )
-    pieces, count = ndimage.label(necrosis, structure=_EVERYWHERE_TOUCHING)
+    pieces, count = ndimage.label(dead, structure=_EVERYWHERE_TOUCHING)
     reach = 1.01 * float(np.linalg.norm(grid.spacing_mm))
     closest = ndimage.minimum(distance, pieces, range(1, count + 1))
     touching = np.isin(pieces, [k for k in range(1, count + 1) if closest[k - 1] <= reach])
     belongs = owner[tuple(nearest)]
-    return [_Outline(o.mask | (touching & (belongs == k)), o.tracking_uid) for k, o in enumerate(outlines, 1)]
+    whole = [
+        _Outline(o.mask | (touching & (belongs == k)), o.tracking_uid) for k, o in enumerate(outlines, 1)
+    ]
+    return sorted(whole, key=lambda o: _by_volume_and_place(o.mask))
 
 
 def _near_liver(outlines: Sequence[_Outline], liver: Mask, grid: Grid, warnings: list[str]) -> list[_Outline]:
@@ -236,14 +247,17 @@ def _near_liver(outlines: Sequence[_Outline], liver: Mask, grid: Grid, warnings:
     return kept
 
 
-def _paint(liver: Mask, outlines: Sequence[_Outline], necrosis: Mask, box: Box) -> TissueMap:
+def _paint(
+    liver: Mask, outlines: Sequence[_Outline], dead: Mapping[Tissue, Mask], box: Box
+) -> TissueMap:
     """Paint the largest lesion first, so that a small one inside it is not lost."""
     tissue: Labels = np.where(liver, np.uint8(Tissue.LIVER), np.uint8(Tissue.BACKGROUND))
     lesion: Labels = np.zeros(liver.shape, dtype=np.uint8)
     for number, outline in enumerate(outlines, 1):
         tissue[outline.mask] = Tissue.VIABLE
         lesion[outline.mask] = number
-    tissue[necrosis & (lesion > 0)] = Tissue.NECROSIS
+    for part, mask in dead.items():
+        tissue[mask & (lesion > 0)] = part
     return TissueMap(box, tissue, lesion)
 
 

@@ -6,7 +6,9 @@ that the share of mRECIST responders is the published one:
 
     tace -> TACE;  haic -> HAIC;  tki -> TACE + lenvatinib;
     anti_vegf and immunotherapy (one amplitude) -> TACE + durvalumab + bevacizumab;
-    interaction -> each regimen with a target that is not one of these.
+    interaction -> each regimen with a target that is not one of these: the share of the exposure of
+    all components but the leading one that counts. It absorbs that components do not simply add up,
+    and what the source's patients have that size does not tell (portal vein thrombus, spread).
 
     python -m inference.training.calibrate_mechanistic --bundle BUNDLE_DIR --regimens config/regimens.yaml
 
@@ -221,7 +223,7 @@ class Calibration:
             return found.model_copy(update={"interactions": {**found.interactions, regimen: value}})
 
         target = self.target(regimen) or 0.0
-        return with_value(bisect(lambda v: self.rates(regimen, with_value(v))[0], target, 0.2, 2.0, 7))
+        return with_value(bisect(lambda v: self.rates(regimen, with_value(v))[0], target, 0.01, 1.0, 7))
 
     def reached(self, found: Calibrated) -> dict[str, dict[str, float | None]]:
         """Return what the calibrated model gives for each regimen, and by how much it misses."""
@@ -282,6 +284,7 @@ def seal_bundle(bundle: Path, work: Calibration, found: Calibrated, patients: in
                     "progression; new lesions are not simulated",
                     "complete against partial response",
                     "how much baseline images and clinical values tell about response",
+                    "differences between regimens of different sources: they hold those of the cohorts",
                     "sizes of LAUNCH, LEAP-012 and EMERALD-1: those of seed 004 TACE are used",
                 ],
             },

@@ -70,10 +70,11 @@ def plan(regimen: Regimen, parameters: MechanisticParameters, months: int) -> Pl
     step = DAYS_PER_MONTH / parameters.numerics.steps_per_month
     days = np.asarray(np.arange(months * parameters.numerics.steps_per_month) * step, dtype=np.float64)
     courses = _courses(regimen, parameters, days, step)
+    leading = next(iter(courses), "")
     scaled = tuple(
         ComponentCourse(
             name,
-            terms.interaction * parameters.components[name].amplitude * course,
+            (1.0 if name == leading else terms.interaction) * parameters.components[name].amplitude * course,
             parameters.components[name].delivery_weight,
             parameters.components[name].growth_suppression,
             parameters.components[name].sensitivity_log_sd,
@@ -89,7 +90,10 @@ def plan(regimen: Regimen, parameters: MechanisticParameters, months: int) -> Pl
 def _courses(
     regimen: Regimen, parameters: MechanisticParameters, days: FloatArray, step: float
 ) -> dict[str, FloatArray]:
-    """Time course of each component that the regimen has, 1 at the peak of one full dose."""
+    """Time course of each component that the regimen has, 1 at the peak of one full dose.
+
+    The leading component comes first: embolisation, then infusion, then drugs.
+    """
     repeated = {
         "tace": [(s.day, s.dose) for s in regimen.tace],
         "haic": [(day, 1.0) for day in regimen.haic_days],

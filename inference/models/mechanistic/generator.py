@@ -121,7 +121,7 @@ class PreparedGenerator:
         UnsupportedRegimen
             The bundle has no parameters for this regimen.
         """
-        horizon = max(math.ceil(max(settings.months)), self.parameters.numerics.horizon_months)
+        horizon = max(math.ceil(max((0.0, *settings.months))), self.parameters.numerics.horizon_months)
         steps = plan(regimen, self.parameters, horizon)
         if self.patient is None or self.tissue is None or self.sampled is None:
             return _without_tumour(baseline, segmentation, regimen, settings, horizon)

@@ -97,7 +97,9 @@ class Contrast(Frozen):
 class RegimenTerms(Frozen):
     """What is known of one regimen."""
 
-    interaction: float = Field(1.0, gt=0, description="factor on the summed exposure of its components")
+    interaction: float = Field(
+        1.0, gt=0, description="factor on the exposure of all components but the leading one"
+    )
     orr_target: float | None = Field(None, ge=0, le=1, description="published objective response rate")
     note: str = ""
 

@@ -78,8 +78,7 @@ def test_each_file_of_the_corpus_has_a_known_end(needs_data, listener: ListenerP
     log = listener.log.read_text()
     for name in NOT_NEGOTIATED:
         sop_class = dcmread(files[name], stop_before_pixels=True).SOPClassUID.name
-        assert f"{sop_class} with" in log
-    assert log.count("this SOP class is not supported") == len(NOT_NEGOTIATED)
+        assert f"SOP class not supported: {sop_class}" in log
 
 
 @pytest.mark.parametrize("program", ["dcmsend", "storescu"])
@@ -90,7 +89,7 @@ def test_the_corpus_as_dcmtk_sends_it(
     names = sorted(STORED)
     environment = {**os.environ, "TCP_NODELAY": "1"}
     statuses = {}
-    for name in [*names, *sorted(NOT_NEGOTIATED)]:
+    for name in [*names, *sorted(NOT_NEGOTIATED | CUT_SHORT | NO_OBJECT)]:
         command = [needs_judge(program), "-v", "-aet", "SENDER", "-aec", "HEPATOCAST"]
         command += ["--no-uid-checks"] if program == "dcmsend" else ["-R", *proposal(corpus / name)]
         command += ["127.0.0.1", str(listener.port), str(corpus / name)]
@@ -99,8 +98,8 @@ def test_the_corpus_as_dcmtk_sends_it(
         )
         output = result.stdout + result.stderr
         statuses[name] = bool(re.search(r"\(?(Success|0x0000)", output)) and result.returncode == 0
-    assert {n for n, ok in statuses.items() if ok} == STORED
-    assert stored(listener) == {str(dcmread(corpus / n).SOPInstanceUID) for n in names}
+    assert {n for n, ok in statuses.items() if ok} == STORED | CUT_SHORT
+    assert stored(listener) == {str(dcmread(corpus / n).SOPInstanceUID) for n in STORED | CUT_SHORT}
 
 
 PROPOSALS = {

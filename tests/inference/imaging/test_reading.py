@@ -108,3 +108,15 @@ def test_one_sop_instance_uid_in_two_series_is_kept_in_both(tmp_path):
 def test_real_first_slices_are_several_studies_without_a_segmentation(needs_data):
     with pytest.raises(RejectedInput, match="4 studies.*no liver segmentation"):
         read_case(needs_data("hcc_tace_seg/first_slices"))
+
+
+def test_a_file_with_an_unreadable_attribute_is_left_out(tmp_path):
+    paths = small_series(tmp_path, SeriesSpec())
+    data = paths[2].read_bytes()
+    at = data.index(b"\x20\x00\x13\x00IS")  # Instance Number is not used; Rows is
+    rows = data.index(b"\x28\x00\x10\x00US")
+    assert at < rows
+    paths[2].write_bytes(data[: rows + 4] + b"ZZ" + data[rows + 6 :])
+    case = read_case(tmp_path)
+    assert len(case.series[0].instances) == 2
+    assert case.left_out[0].path == paths[2]

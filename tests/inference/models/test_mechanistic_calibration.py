@@ -35,7 +35,7 @@ def test_virtual_patients_are_always_the_same() -> None:
 
 def test_combination_responds_better_than_its_parts_and_untreated_patients_not_at_all(regimens) -> None:
     parameters = MechanisticGenerator.from_bundle().parameters
-    patients = population("seed 004 TACE", 12, parameters, 99)
+    patients = population("seed 004 TACE", 7, parameters, 99)
     change = {
         name: np.array([best_change(p, regimens[name], parameters) for p in patients])
         for name in ("untreated", "tace", "tace_lenvatinib")

@@ -1,0 +1,166 @@
+"""The label that is burned into air on every virtual slice.
+
+The rectangle is one for all virtual series of a study, and ``result.json`` records it. Where no
+rectangle in air is large enough for a legible label, no virtual image is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from inference.errors import RejectedInput
+from inference.imaging.marker import PixelBox, air_outside, find_marker_box
+from inference.results import (
+    RegimenForecast,
+    SeriesVolume,
+    StoredValues,
+    StudyResults,
+    TimePoint,
+)
+from reporting.common import months_text, time_points
+
+FONT_SIZES = (16, 14, 12, 10, 8)
+"""Tried from the largest; below 8 pixels nobody reads it."""
+
+LINE_LETTERS = 22
+"""A regimen's name is broken into lines of about this many letters."""
+
+_MARGIN = 3
+_TEXT_HU, _GROUND_HU = 700.0, -1000.0
+_AIR_STORED, _BODY_STORED = -1000, 0
+
+
+class NoRoomForMarker(RejectedInput):
+    """No air is left on the images for the label that a virtual image must carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """Where the label lies and how large its letters are."""
+
+    box: PixelBox
+    font_size: int
+
+
+def place_marker(results: StudyResults) -> Marker:
+    """Find one rectangle in air, on all slices of all series, that holds every label of the study.
+
+    Raises
+    ------
+    NoRoomForMarker
+        There is none.
+    """
+    labels = [marker_lines(results, f, p) for f, p in time_points(results)]
+    volume = _common_air(results.baseline.volumes)
+    for size in FONT_SIZES:
+        rows, columns = _extent(labels, size)
+        box = find_marker_box(volume, (rows, columns))
+        if box is not None:
+            return Marker(box, size)
+    raise NoRoomForMarker(
+        "The images leave no room in air for the label that a virtual image must carry, "
+        "so none was made; a larger field of view would have it."
+    )
+
+
+def marker_lines(results: StudyResults, forecast: RegimenForecast, point: TimePoint) -> tuple[str, ...]:
+    """Return the label of one time point."""
+    lines = [f"AI VIRTUAL +{months_text(point.generated.months)} MO"]
+    lines += _broken(forecast.name)
+    lines.append("NOT ACQUIRED")
+    if results.demonstration:
+        lines.append("DEMONSTRATION MODEL")
+    return tuple(lines)
+
+
+def burn(stored: StoredValues, volume: SeriesVolume, index: int, marker: Marker, lines: Sequence[str]) -> None:
+    """Write a label into one slice of stored values, (rows, columns), in place.
+
+    Letters are bright on the value of air, and both lie within what the source's bits can store.
+    """
+    row0, col0, row1, col1 = marker.box
+    ink = _raster(lines, marker.font_size, (row1 - row0, col1 - col0))
+    ground, text = _grey_levels(volume, index)
+    stored[row0:row1, col0:col1] = np.rint(ground + (text - ground) * ink)
+
+
+def stored_range(volume: SeriesVolume) -> tuple[int, int]:
+    """Return the smallest and the largest value that Bits Stored and Pixel Representation allow."""
+    header = volume.headers[0]
+    bits = int(header.BitsStored)
+    if int(header.PixelRepresentation):
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return 0, (1 << bits) - 1
+
+
+def _common_air(volumes: tuple[SeriesVolume, ...]) -> SeriesVolume:
+    """Return one volume; of several a stand-in of one slice that is air where all of them are."""
+    if len(volumes) == 1:
+        return volumes[0]
+    air = np.logical_and.reduce([air_outside(v) for v in volumes])
+    first = volumes[0]
+    return replace(
+        first,
+        modality="CT",
+        grid=replace(first.grid, shape=(1, *air.shape)),
+        stored=np.where(air, _AIR_STORED, _BODY_STORED).astype(np.int32)[None],
+        slope=np.ones(1),
+        intercept=np.zeros(1),
+        headers=first.headers[:1],
+    )
+
+
+def _grey_levels(volume: SeriesVolume, index: int) -> tuple[int, int]:
+    """Return stored values of ground and letters."""
+    low, high = stored_range(volume)
+    if volume.modality == "CT":
+        slope, intercept = volume.slope[index], volume.intercept[index]
+        ground, text = ((hu - intercept) / slope for hu in (_GROUND_HU, _TEXT_HU))
+    else:
+        ground, text = 0.0, float(np.percentile(volume.stored[index], 99.5))
+        if volume.headers[index].get("PhotometricInterpretation") == "MONOCHROME1":
+            ground, text = text, ground
+    return int(np.clip(round(ground), low, high)), int(np.clip(round(text), low, high))
+
+
+def _broken(name: str) -> list[str]:
+    """Break a name at blanks into lines of at most about `LINE_LETTERS` letters."""
+    lines = [""]
+    for word in name.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and len(longer) > LINE_LETTERS:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _line_height(size: int) -> int:
+    return round(size * 1.25)
+
+
+def _extent(labels: Sequence[Sequence[str]], size: int) -> tuple[int, int]:
+    """Return (rows, columns) that hold every label."""
+    font = _font(size)
+    columns = max(font.getlength(line) for lines in labels for line in lines)
+    rows = max(len(lines) for lines in labels) * _line_height(size)
+    return rows + 2 * _MARGIN, int(np.ceil(columns)) + 2 * _MARGIN
+
+
+def _raster(lines: Sequence[str], size: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """Draw lines of text; 0 is ground, 1 is ink."""
+    image = Image.new("L", (shape[1], shape[0]), 0)
+    draw = ImageDraw.Draw(image)
+    font = _font(size)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, _MARGIN + number * _line_height(size)), line, fill=255, font=font)
+    return np.asarray(image, dtype=np.float64) / 255.0
