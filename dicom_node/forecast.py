@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 import scipy
 
+from dicom_node.digests import data_set_sha256, inputs_digest
 from dicom_node.settings import NodeSettings, Outputs
 from inference.case import Case, ClinicalRecord
 from inference.imaging.reading import read_case
@@ -62,10 +63,11 @@ def equipment(settings: NodeSettings) -> Equipment:
     )
 
 
-def inputs_digest(files: Iterable[Path]) -> str:
-    """Return a digest of the bytes of all input files, whatever their names and order (sha256)."""
-    digests = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+def case_digest(case: Case) -> str:
+    """Return the digest of all instances of a case, whatever their files are called."""
+    return inputs_digest(
+        {i.sop_instance_uid: data_set_sha256(i.path) for series in case.series for i in series.instances}
+    )
 
 
 def backend() -> str:
@@ -109,7 +111,7 @@ def forecast(order: Order, settings: NodeSettings, out: Path, progress: Progress
         lambda text, share: progress(text, SHARE_OF_PIPELINE * share),
     )
     started = time.perf_counter()
-    key = job_key(order, inputs_digest(order.files), bundles, settings)
+    key = job_key(order, case_digest(case), bundles, settings)
     context = Context(
         job_time=order.job_time,
         uids=Uids(key),

@@ -86,13 +86,14 @@ class Worker:
             self._end(row, RevisionEvent.JOB_RELEASED, str(error))
             raise
         except LeaseLost:
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         except Exception as error:
             self._end(row, RevisionEvent.JOB_FAILED, failure_reason(error))
             raise
 
     def _make(self, row: RevisionRow, folder: Path, report: Report) -> None:
-        shutil.rmtree(folder.parent, ignore_errors=True)
+        remove_earlier_attempts(folder)
         folder.mkdir(parents=True)
         order = JobOrder(row, self.ledger.inputs(row.study_instance_uid), folder)
         _log.info("revision %d starts, attempt folder %d", row.id, row.fence)
@@ -105,6 +106,19 @@ class Worker:
     def _end(self, row: RevisionRow, event: RevisionEvent, reason: str) -> None:
         _log.warning("revision %d: %s: %s", row.id, event, reason)
         self.ledger.end(row.id, row.fence, event, reason)
+
+
+def remove_earlier_attempts(folder: Path) -> None:
+    """Remove the folders of earlier attempts beside the folder of this one, and none of later ones.
+
+    A worker that stalled right after its start may come here when its successor's results have long
+    been accepted.
+    """
+    if not folder.parent.is_dir():
+        return
+    for other in folder.parent.iterdir():
+        if other.name.isdecimal() and int(other.name) < int(folder.name):
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def failure_reason(error: Exception) -> str:

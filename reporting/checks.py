@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
-    ComprehensiveSRStorage,
     Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
     CTImageStorage,
     EncapsulatedPDFStorage,
     MRImageStorage,
@@ -72,7 +72,9 @@ INHERITED_DATES = frozenset({"StudyDate", "PatientBirthDate"})
 LENGTHS = {"AE": 16, "CS": 16, "DS": 16, "IS": 12, "LO": 64, "SH": 16, "ST": 1024, "LT": 10240, "UI": 64}
 """Most characters of one value (PS3.5 table 6.2-1)."""
 
-INHERITED_TEXT = frozenset({"PatientID", "AccessionNumber", "StudyID", "StudyDescription", "IssuerOfPatientID"})
+INHERITED_TEXT = frozenset(
+    {"PatientID", "AccessionNumber", "StudyID", "StudyDescription", "IssuerOfPatientID"}
+)
 """Identifying text of the sender, kept as it is so that the object lands in the same study."""
 
 _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+\Z")

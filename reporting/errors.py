@@ -1,18 +1,12 @@
 """Errors of reporting.
 
 RejectedInput (inference.errors)
-└── NoRoomForMarker   no air for the label that every virtual image must carry
+└── NoRoomForMarker (reporting.marker)   no air for the label that every virtual image must carry
 ReportingError
 └── CheckFailed       an object that was built is not what it has to be; a defect of the product
 """
 
 from __future__ import annotations
-
-from inference.errors import RejectedInput
-
-
-class NoRoomForMarker(RejectedInput):
-    """The label of virtual images would cover the body; the study is refused."""
 
 
 class ReportingError(Exception):

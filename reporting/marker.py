@@ -78,7 +78,9 @@ def marker_lines(results: StudyResults, forecast: RegimenForecast, point: TimePo
     return tuple(lines)
 
 
-def burn(stored: StoredValues, volume: SeriesVolume, index: int, marker: Marker, lines: Sequence[str]) -> None:
+def burn(
+    stored: StoredValues, volume: SeriesVolume, index: int, marker: Marker, lines: Sequence[str]
+) -> None:
     """Write a label into one slice of stored values, (rows, columns), in place.
 
     Letters are bright on the value of air, and both lie within what the source's bits can store.

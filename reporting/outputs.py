@@ -6,6 +6,7 @@ To add an object: a file beside this one and a line in `BUILDERS`.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,13 +16,34 @@ from pathlib import Path
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
 
+from inference.imaging.marker import PixelBox
 from inference.results import StudyResults
+from reporting import virtual_series
 from reporting.checks import check
 from reporting.context import Context
-from reporting.study_build import OutputObject, StudyBuild, VirtualPart, without_bulk
-from reporting.virtual_series import SeriesBuilder
 
-__all__ = ["BUILDERS", "OutputObject", "WrittenObject", "build", "write_objects"]
+Builder = Callable[[StudyResults, Context], Iterable[Dataset]]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualPart:
+    """Which part of the forecast a virtual image shows, and where its label is."""
+
+    regimen_id: str
+    months: float
+    kind: str
+    phase: str
+    primary: bool
+    marker_box: PixelBox
+
+
+@dataclass(frozen=True, slots=True)
+class OutputObject:
+    """One object, ready to be written; `part` is set on virtual images only."""
+
+    kind: str
+    dataset: Dataset
+    part: VirtualPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +59,23 @@ class WrittenObject:
     part: VirtualPart | None = None
 
 
-def _virtual_series(study: StudyBuild) -> Iterator[OutputObject]:
-    primary = study.results.baseline.primary.series_instance_uid
-    for series in study.series:
-        headers = study.virtual_headers.setdefault(str(series.series_instance_uid), [])
-        part = VirtualPart(
-            regimen_id=series.forecast.regimen_id,
-            months=series.months,
-            kind=str(series.kind),
-            phase=str(series.image.phase),
-            primary=series.source.series_instance_uid == primary,
-            marker_box=study.placement.box,
-        )
-        builder = SeriesBuilder(series, study.results, study.context, study.placement)
-        for dataset in builder.instances():
-            headers.append(without_bulk(dataset))
-            yield OutputObject("virtual_series", dataset, part)
+def _module(name: str) -> Builder:
+    """Return ``reporting.<name>.build``, imported when first used: charts and PDF load slow libraries."""
 
-
-def _objects(kind: str, builder: Callable[[StudyBuild], Iterable[Dataset]]) -> Builder:
-    def build_kind(study: StudyBuild) -> Iterator[OutputObject]:
-        for dataset in builder(study):
-            yield OutputObject(kind, dataset)
+    def build_kind(results: StudyResults, context: Context) -> Iterable[Dataset]:
+        built: Iterable[Dataset] = importlib.import_module(f"reporting.{name}").build(results, context)
+        return built
 
     return build_kind
 
 
-Builder = Callable[[StudyBuild], Iterator[OutputObject]]
-
 BUILDERS: Mapping[str, Builder] = {
-    "virtual_series": _virtual_series,
+    "virtual_series": virtual_series.build,
+    "segmentation": _module("segmentation"),
+    "axes": _module("axes"),
+    "report": _module("report"),
+    "charts": _module("charts"),
+    "pdf": _module("pdf"),
 }
 """Kind -> builder, in the order of building."""
 
@@ -83,23 +92,40 @@ def build(results: StudyResults, context: Context, kinds: Iterable[str]) -> Iter
 
     Raises
     ------
-    reporting.errors.NoRoomForMarker
+    reporting.marker.NoRoomForMarker
         The study is refused: the label of virtual images finds no room in air.
     reporting.errors.CheckFailed
         An object is not what it has to be.
-    KeyError
+    ValueError
         A kind is not in `BUILDERS`.
     """
     wanted = {str(kind) for kind in kinds}
     if unknown := wanted - set(BUILDERS):
-        raise KeyError(f"no output is called {min(unknown)!r}; there are {', '.join(BUILDERS)}")
-    study = StudyBuild(results, context)
+        raise ValueError(f"no output is called {min(unknown)!r}; there are {', '.join(BUILDERS)}")
+    parts = _virtual_parts(results, context) if "virtual_series" in wanted else {}
     for kind, builder in BUILDERS.items():
         if kind not in wanted:
             continue
-        for built in builder(study):
-            check(built.dataset, context)
-            yield built
+        for dataset in builder(results, context):
+            check(dataset, context)
+            yield OutputObject(kind, dataset, parts.get(str(dataset.SeriesInstanceUID)))
+
+
+def _virtual_parts(results: StudyResults, context: Context) -> dict[str, VirtualPart]:
+    """Return what each virtual series shows, by Series Instance UID."""
+    box = virtual_series.series_marker(results)
+    primary = results.baseline.primary.series_instance_uid
+    return {
+        str(plan.series.uid): VirtualPart(
+            regimen_id=plan.forecast.regimen_id,
+            months=plan.point.generated.months,
+            kind=str(plan.point.generated.kind),
+            phase=str(plan.image.phase),
+            primary=plan.source.series_instance_uid == primary,
+            marker_box=box,
+        )
+        for plan in virtual_series.virtual_series(results, context)
+    }
 
 
 def write_objects(objects: Iterable[OutputObject], folder: Path) -> list[WrittenObject]:
@@ -112,8 +138,7 @@ def write_objects(objects: Iterable[OutputObject], folder: Path) -> list[Written
     for built in objects:
         dataset = built.dataset
         series = folder / built.kind / str(dataset.SeriesInstanceUID)[-12:]
-        if not written or written[-1].path.parent != series:
-            series.mkdir(parents=True, exist_ok=True)
+        series.mkdir(parents=True, exist_ok=True)
         path = series / f"{int(dataset.InstanceNumber):04d}.dcm"
         content = encode(dataset)
         path.write_bytes(content)

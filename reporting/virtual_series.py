@@ -75,7 +75,13 @@ _PIXELS = (
 _LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _ACQUISITION: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "CT": ("KVP", "AcquisitionNumber", "ContrastBolusAgent", "ConvolutionKernel", "ReconstructionDiameter"),
+        "CT": (
+            "KVP",
+            "AcquisitionNumber",
+            "ContrastBolusAgent",
+            "ConvolutionKernel",
+            "ReconstructionDiameter",
+        ),
         "MR": (
             "AcquisitionNumber",
             "ContrastBolusAgent",
@@ -142,7 +148,9 @@ def virtual_series(results: StudyResults, context: Context) -> tuple[VirtualSeri
     return tuple(plans)
 
 
-def primary_series(results: StudyResults, plans: Sequence[VirtualSeries]) -> dict[tuple[str, str], VirtualSeries]:
+def primary_series(
+    results: StudyResults, plans: Sequence[VirtualSeries]
+) -> dict[tuple[str, str], VirtualSeries]:
     """Return the virtual series of the primary phase by `point_key`: what measurements refer to."""
     uid = results.baseline.primary.series_instance_uid
     return {point_key(p.forecast, p.point): p for p in plans if p.source.series_instance_uid == uid}
@@ -307,7 +315,10 @@ def _series_elements(results: StudyResults, context: Context, plan: VirtualSerie
     ds.ProtocolName = ds.SeriesDescription
     ds.ImageComments = _comment(results, plan)
     ds.DerivationDescription = _derivation(results, plan)[:1024]
-    ds.DerivationCodeSequence = [codes.item(codes.FOLLOW_UP_SYNTHESIS), codes.item(codes.ARTIFICIAL_INTELLIGENCE)]
+    ds.DerivationCodeSequence = [
+        codes.item(codes.FOLLOW_UP_SYNTHESIS),
+        codes.item(codes.ARTIFICIAL_INTELLIGENCE),
+    ]
     ds.ContributingEquipmentSequence = [
         _scanner(plan.source.headers[0]),
         synthesizing_equipment(context, "Synthesized the predicted follow-up image"),

@@ -6,7 +6,6 @@ for each data folder.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ import sqlalchemy as sa
 
 from dicom_node.clock import Clock
 from dicom_node.database import instance, reading, result_object, study, writing
-from dicom_node.errors import NodeError, TransientError
+from dicom_node.digests import inputs_digest
+from dicom_node.errors import NodeError
 from dicom_node.intake import assembly
 from dicom_node.intake.assembly import Arrivals, Complete, Confirm, Fetch, Hold, PacsSeries, SeriesArrival
 from dicom_node.jobs.engine import Engine
@@ -45,12 +45,6 @@ class Pacs(Protocol):
     def fetch(self, study_instance_uid: str, series_instance_uid: str, have: frozenset[str]) -> int:
         """Fetch the instances of a series that are not in `have` into the spool; returns how many came."""
         ...
-
-
-def inputs_digest(files: Mapping[str, str]) -> str:
-    """Return the digest of a study's inputs, from SOP Instance UID to sha256."""
-    lines = "".join(f"{uid} {files[uid]}\n" for uid in sorted(files))
-    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @dataclass
@@ -171,7 +165,7 @@ class Assembler:
         self._asked_at[uid] = now
         try:
             found = self.pacs.series(uid)
-        except TransientError as error:
+        except NodeError as error:
             _log.warning("the PACS cannot be asked about a study: %s", error)
             if now - row.created_at < self.settings.maximum_wait_s:
                 return assembly.Wait(now + ASK_AGAIN_S)
@@ -202,8 +196,7 @@ class Assembler:
                 _log.warning("missing instances could not be fetched: %s", error)
 
     def _complete(self, row: RevisionRow) -> None:
-        files = {f.sop_instance_uid: f.sha256 for f in self.ledger.inputs(row.study_instance_uid)}
-        digest = inputs_digest(files)
+        digest = self._digest(row)
         self._asked_at.pop(row.study_instance_uid, None)
         delivered = [r for r in self._same_inputs(row, digest) if self.ledger.delivered(r.id)]
         if delivered:
@@ -212,13 +205,17 @@ class Assembler:
         else:
             self.ledger.change(row.id, RevisionEvent.STUDY_COMPLETE, inputs_sha256=digest)
 
+    def _digest(self, row: RevisionRow) -> str:
+        files = self.ledger.inputs(row.study_instance_uid)
+        return inputs_digest({f.sop_instance_uid: f.sha256 for f in files})
+
     def _same_inputs(self, row: RevisionRow, digest: str) -> list[RevisionRow]:
         of_study = self.ledger.revisions(study_instance_uid=row.study_instance_uid)
         return [r for r in of_study if r.inputs_sha256 == digest and r.id != row.id]
 
-    def _job_time(self, row: RevisionRow) -> float:
+    def _job_time(self, row: RevisionRow, digest: str) -> float:
         """Return the time of the first job on these inputs, so that the same again has the same bytes."""
-        earlier = [r.job_time for r in self._same_inputs(row, row.inputs_sha256) if r.job_time is not None]
+        earlier = [r.job_time for r in self._same_inputs(row, digest) if r.job_time is not None]
         return min([*earlier, row.job_time or float(int(self.clock()))])
 
     # -------------------------------------------------------------- routing
@@ -236,13 +233,16 @@ class Assembler:
 
     def _apply(self, row: RevisionRow, decision: Decision) -> None:
         if decision.action is Action.FORECAST and decision.plan is not None:
+            # A study that was held while it was received, and retried by a person, has no digest yet.
+            digest = row.inputs_sha256 or self._digest(row)
             self.ledger.change(
                 row.id,
                 RevisionEvent.RULE_FORECASTS,
+                inputs_sha256=digest,
                 rule=decision.rule,
                 plan=decision.plan.to_json(),
                 priority=decision.plan.priority,
-                job_time=self._job_time(row),
+                job_time=self._job_time(row, digest),
                 rounds=row.rounds + 1,
             )
             return

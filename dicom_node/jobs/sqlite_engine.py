@@ -36,9 +36,10 @@ def backoff_s(settings: JobSettings, attempts: int) -> float:
 
 @dataclass(slots=True)
 class _Lease:
-    """One worker's hold on one job; `lost` is set by the thread that renews it."""
+    """One attempt's hold on one job; `lost` is set by the thread that renews it."""
 
     job_id: int
+    attempt: int
     until: float
     ends_at: float
     lost: threading.Event = field(default_factory=threading.Event)
@@ -112,7 +113,7 @@ class SqliteEngine:
             _log.warning("job %s was cancelled or taken over by another worker", current.key)
         except TransientError as error:
             self._put_back(lease, current, str(error))
-        except BaseException as error:
+        except Exception as error:
             self._end(lease, JobState.DEAD, type(error).__name__)
             raise
         else:
@@ -177,12 +178,15 @@ class SqliteEngine:
                     progress_text="",
                 )
             )
-        lease = _Lease(row.id, until, now + self.settings.time_limit_s)
+        lease = _Lease(row.id, row.attempts + 1, until, now + self.settings.time_limit_s)
         return lease, Job(row.key, json.loads(row.payload), row.attempts + 1)
 
     def _held(self, lease: _Lease) -> sa.ColumnElement[bool]:
         return sa.and_(
-            job.c.id == lease.job_id, job.c.state == JobState.RUNNING, job.c.lease_owner == self.owner
+            job.c.id == lease.job_id,
+            job.c.state == JobState.RUNNING,
+            job.c.lease_owner == self.owner,
+            job.c.attempts == lease.attempt,
         )
 
     def _update(self, lease: _Lease, **values: object) -> bool:

@@ -26,6 +26,7 @@ class Structure(StrEnum):
     LIVER = "liver"
     TUMOUR = "tumour"
     NECROSIS = "necrosis"
+    LIPIODOL = "lipiodol"
     AORTA = "aorta"
     PORTAL_VEIN = "portal vein"
     KIDNEY = "kidney"
@@ -50,6 +51,7 @@ PROPERTY_TYPES: Mapping[tuple[str, str], Structure] = {
     ("SRT", "M-80003"): Structure.TUMOUR,  # Neoplasm, Primary
     ("SCT", "6574001"): Structure.NECROSIS,
     ("SRT", "M-54000"): Structure.NECROSIS,
+    ("99HEPATOCAST", "HC102"): Structure.LIPIODOL,  # in segmentations of this product that a person edited
     ("SCT", "15825003"): Structure.AORTA,
     ("SRT", "T-42000"): Structure.AORTA,
     ("SCT", "32764006"): Structure.PORTAL_VEIN,

@@ -155,7 +155,9 @@ def _assemble(
     if not liver.any():
         raise ImplausibleSegmentation("the liver segment is empty")
     parts = (Structure.TUMOUR, *DEAD_PARTS)
-    box = box_of(np.logical_or.reduce([liver, *(_union(found, masks, p, grid) for p in parts)]), MARGIN_VOXELS)
+    box = box_of(
+        np.logical_or.reduce([liver, *(_union(found, masks, p, grid) for p in parts)]), MARGIN_VOXELS
+    )
     liver_in_box = liver[box.slices]
     outlines = _outlines(found, masks, box, grid, warnings)
     dead = {
@@ -247,9 +249,7 @@ def _near_liver(outlines: Sequence[_Outline], liver: Mask, grid: Grid, warnings:
     return kept
 
 
-def _paint(
-    liver: Mask, outlines: Sequence[_Outline], dead: Mapping[Tissue, Mask], box: Box
-) -> TissueMap:
+def _paint(liver: Mask, outlines: Sequence[_Outline], dead: Mapping[Tissue, Mask], box: Box) -> TissueMap:
     """Paint the largest lesion first, so that a small one inside it is not lost."""
     tissue: Labels = np.where(liver, np.uint8(Tissue.LIVER), np.uint8(Tissue.BACKGROUND))
     lesion: Labels = np.zeros(liver.shape, dtype=np.uint8)

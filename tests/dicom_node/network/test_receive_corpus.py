@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ NOT_NEGOTIATED = {
     "ExplVR_BigEnd.dcm", "JPEG-LL.dcm", "JPEG-lossy.dcm", "badVR.dcm", "image_dfl.dcm",
 }  # fmt: skip
 CUT_SHORT = {"MR_truncated.dcm"}
-"""Fewer pixels than its rows and columns say, under a length that is right: kept as it is sent."""
+"""Ends inside its pixel data. DCMTK's senders do not send it; pydicom would mend its length."""
 NO_OBJECT = {"nested_priv_SQ.dcm", "no_meta.dcm"}
 """Data sets without SOP class: no sender can make a command of them."""
 
@@ -52,6 +53,11 @@ def stored(listener: ListenerProcess) -> set[str]:
     return {uid for uid, _ in rows}
 
 
+def data_set_of(file: bytes) -> bytes:
+    """Return the bytes after the file meta information."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
+
+
 def send_raw(path: Path, port: int) -> int | None:
     """Send a file's data set untouched; return the status, or None if it was not negotiated."""
     header = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"], force=True)
@@ -61,6 +67,13 @@ def send_raw(path: Path, port: int) -> int | None:
     if not association.accepted_contexts:
         association.abort()
         return None
+    send_message = association.dimse.send_msg
+
+    def with_bytes_of_file(primitive, context_id):
+        primitive.DataSet = BytesIO(data_set_of(path.read_bytes()))
+        return send_message(primitive, context_id)
+
+    association.dimse.send_msg = with_bytes_of_file
     try:
         return int(association.send_c_store(dcmread(path)).Status)
     finally:
@@ -72,10 +85,12 @@ def test_each_file_of_the_corpus_has_a_known_end(needs_data, listener: ListenerP
     files = {path.name: path for path in corpus.glob("*.dcm")}
     assert set(files) == STORED | NOT_NEGOTIATED | CUT_SHORT | NO_OBJECT
     statuses = {n: send_raw(files[n], listener.port) for n in sorted(STORED | NOT_NEGOTIATED | CUT_SHORT)}
-    assert {n for n, s in statuses.items() if s == 0} == STORED | CUT_SHORT
+    assert {n for n, s in statuses.items() if s == 0} == STORED
+    assert {n: s for n, s in statuses.items() if s} == dict.fromkeys(CUT_SHORT, 0xC000)
     assert {n for n, s in statuses.items() if s is None} == NOT_NEGOTIATED
-    assert stored(listener) == {str(dcmread(files[n]).SOPInstanceUID) for n in STORED | CUT_SHORT}
+    assert stored(listener) == {str(dcmread(files[n]).SOPInstanceUID) for n in STORED}
     log = listener.log.read_text()
+    assert "ends inside its pixel data" in log
     for name in NOT_NEGOTIATED:
         sop_class = dcmread(files[name], stop_before_pixels=True).SOPClassUID.name
         assert f"SOP class not supported: {sop_class}" in log
@@ -98,7 +113,7 @@ def test_the_corpus_as_dcmtk_sends_it(
         )
         output = result.stdout + result.stderr
         statuses[name] = bool(re.search(r"\(?(Success|0x0000)", output)) and result.returncode == 0
-    assert {n for n, ok in statuses.items() if ok} == STORED | CUT_SHORT
+    assert {n for n, ok in statuses.items() if ok} == STORED
     assert stored(listener) == {str(dcmread(corpus / n).SOPInstanceUID) for n in STORED | CUT_SHORT}
 
 
@@ -115,7 +130,7 @@ PROPOSALS = {
 
 
 def proposal(path: Path) -> list[str]:
-    syntax = dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
+    syntax = dcmread(path, stop_before_pixels=True, force=True).file_meta.get("TransferSyntaxUID")
     return [PROPOSALS[syntax]] if syntax in PROPOSALS else []
 
 

@@ -8,6 +8,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.sr.coding import Code
 
 from inference.case import Phase
 from inference.errors import GeometryError, ImplausibleSegmentation, RejectedInput, SegmentationMissing
@@ -309,6 +310,42 @@ def test_necrosis_that_was_drawn_is_kept_and_belongs_to_its_lesion(tmp_path):
     labels = result.segmentation.labels
     assert np.array_equal(lesion_mask(result, 1), masks["tumour_1"])
     assert np.array_equal(labels.tissue == Tissue.NECROSIS, masks["necrosis"][labels.box.slices])
+
+
+def test_tissues_of_an_edited_segmentation_of_this_product_are_kept(tmp_path):
+    """Liver, viable tumour, necrosis and lipiodol without overlap, as reporting writes them."""
+    masks = FINE.masks
+    oil = masks["tumour_1"] & ~masks["necrosis"] & (np.arange(128) < 42)
+    viable = masks["tumour_1"] & ~masks["necrosis"] & ~oil
+    seg = SegSpec(
+        segments=(
+            ("liver", ANATOMY, LIVER),
+            ("viable", ABNORMAL, Code("109841003", "SCT", "Liver cell carcinoma")),
+            ("necrosis", ABNORMAL, NECROSIS),
+            ("oil", ABNORMAL, Code("HC102", "99HEPATOCAST", "Retained iodized oil")),
+        ),
+        masks={"liver": masks["liver"] & ~masks["tumour_1"], "viable": viable, "oil": oil},
+    )
+    result = segmented(fine_study(tmp_path / "s", ("portal_venous",), seg=seg))
+    labels = result.segmentation.labels
+    drawn = {Tissue.VIABLE: viable, Tissue.NECROSIS: masks["necrosis"], Tissue.LIPIODOL: oil}
+    for tissue, mask in drawn.items():
+        assert mask.any()
+        assert np.array_equal(labels.tissue == tissue, mask[labels.box.slices])
+    assert np.array_equal(lesion_mask(result, 1), masks["tumour_1"])
+    assert len(result.segmentation.lesions) == 1
+
+
+def test_several_tumour_segments_share_drawn_necrosis_by_touch(tmp_path):
+    masks = PHANTOM.masks
+    core = PHANTOM.sphere(PHANTOM.tumours[0], 12.0)
+    seg = SegSpec(
+        segments=(*SegSpec().segments, ("necrosis", ABNORMAL, NECROSIS)),
+        masks={"tumour_1": masks["tumour_1"] & ~core, "necrosis": core},
+    )
+    result = segmented(study(tmp_path / "s", seg=seg))
+    assert np.array_equal(lesion_mask(result, 1), masks["tumour_1"])
+    assert np.array_equal(lesion_mask(result, 2), masks["tumour_2"])
 
 
 def anonymous(_: int, ds: pydicom.Dataset) -> None:

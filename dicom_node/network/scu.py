@@ -1,0 +1,162 @@
+"""C-STORE and C-ECHO as SCU (PS3.4 annexes A and B): Part 10 files go out as they are.
+
+A session keeps one association for a batch. Pixels are never decoded; a data set is encoded anew
+only for a peer that takes nothing but Implicit VR Little Endian.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.filewriter import write_dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom.dsutils import decode
+
+from dicom_node.errors import PeerRejected, PermanentError, ProcessingFailed, StatusUnknown, TransientError
+from dicom_node.network.contexts import VERIFICATION
+from dicom_node.network.requestor import RESPONSE, Association, Proposal, associate
+from dicom_node.settings import PeerSettings
+
+_log = logging.getLogger(__name__)
+
+C_STORE_RQ, C_ECHO_RQ = 0x0001, 0x0030
+MEDIUM = 0x0000
+SUCCESS = 0x0000
+DUPLICATE = 0x0111
+WARNINGS = frozenset({0x0001, 0x0107, DUPLICATE, 0x0116})
+"""Statuses of PS3.7 annex C that mean stored; 0xB000 to 0xBFFF besides."""
+PROCESSING_FAILURE, RESOURCE_LIMITATION = 0x0110, 0x0213
+REASONS: dict[int, str] = {
+    0x0117: "invalid SOP instance",
+    0x0122: "SOP class not supported",
+    0x0124: "not authorised",
+    0x0211: "unrecognised operation",
+    0xA9: "the data set does not match the SOP class",
+    0xC0: "it cannot understand the data set",
+}
+_PREAMBLE_BYTES = 132
+_GROUP_LENGTH_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Part10:
+    """A Part 10 file in memory; `data_set` is what follows the file meta information."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data_set: memoryview
+
+
+def read_part10(path: Path) -> Part10:
+    """Read a file without decoding its data set.
+
+    Raises
+    ------
+    PermanentError
+        It is gone, or no Part 10 file with the file meta information of PS3.10 section 7.1.
+    """
+    try:
+        return part10(path.read_bytes())
+    except OSError as error:
+        raise PermanentError(f"a result file cannot be read ({error.strerror})") from error
+
+
+def part10(content: bytes | bytearray) -> Part10:
+    """Split a Part 10 file into its identity and its encoded data set; raises as `read_part10`."""
+    start = _PREAMBLE_BYTES + _GROUP_LENGTH_BYTES
+    if content[128:132] != b"DICM" or content[132:138] != b"\x02\x00\x00\x00UL":
+        raise PermanentError("a file is no DICOM Part 10 file")
+    (length,) = struct.unpack_from("<L", content, start - 4)
+    meta = decode(BytesIO(content[start : start + length]), False, True)
+    try:
+        return Part10(
+            sop_class_uid=str(meta.MediaStorageSOPClassUID),
+            sop_instance_uid=str(meta.MediaStorageSOPInstanceUID),
+            transfer_syntax_uid=str(meta.TransferSyntaxUID),
+            data_set=memoryview(content)[start + length :],
+        )
+    except AttributeError as error:
+        raise PermanentError("a file's meta information lacks a UID") from error
+
+
+def judge(status: int, peer_name: str, comment: str = "") -> None:
+    """Return if a C-STORE status means stored (PS3.4 table B.2-1, PS3.7 annex C), raise if not.
+
+    Raises
+    ------
+    TransientError
+        Out of resources; the same object may be sent later.
+    ProcessingFailed
+        The peer failed on this object; worth a few tries.
+    PeerRejected
+        Sending it again changes nothing.
+    """
+    if status == SUCCESS or status in WARNINGS or status >> 12 == 0xB:
+        if status:
+            _log.info("%s stored an object with the warning 0x%04X", peer_name, status)
+        return
+    told = f"status 0x{status:04X}" + (f", {comment}" if comment else "")
+    if status >> 8 == 0xA7 or status == RESOURCE_LIMITATION:
+        raise TransientError(f"{peer_name} is out of resources ({told})")
+    if status == PROCESSING_FAILURE:
+        raise ProcessingFailed(f"{peer_name} failed to process an object ({told})")
+    reason = REASONS.get(status) or REASONS.get(status >> 8) or "it refuses the object"
+    raise PeerRejected(f"{peer_name}: {reason} ({told})")
+
+
+@dataclass
+class StoreSession:
+    """C-STOREs over one association."""
+
+    association: Association
+
+    def store(self, file: Part10) -> int:
+        """Send one object; returns the status, success or a warning.
+
+        Raises
+        ------
+        StatusUnknown
+            The answer did not come: the peer may have it. Send the same again.
+        TransientError, PeerRejected
+            As `judge` says; `PeerRejected` also where no presentation context fits.
+        """
+        context, data_set = self._encoded(file)
+        request = Dataset()
+        request.AffectedSOPClassUID = file.sop_class_uid
+        request.CommandField = C_STORE_RQ
+        request.MessageID = self.association.next_message_id()
+        request.Priority = MEDIUM
+        request.AffectedSOPInstanceUID = file.sop_instance_uid
+        self.association.send(context, request, data_set)
+        answer = self.association.receive().command
+        if (
+            answer.get("CommandField") != C_STORE_RQ | RESPONSE
+            or answer.get("MessageIDBeingRespondedTo") != request.MessageID
+            or answer.get("Status") is None
+        ):
+            self.association.abort()
+            raise StatusUnknown(f"{self.association.peer.name} answered something else than C-STORE")
+        status = int(answer.Status)
+        judge(status, self.association.peer.name, _without_values(answer.get("ErrorComment")))
+        return status
+
+    def _encoded(self, file: Part10):  # type: ignore[no-untyped-def]
+        context = self.association.find(file.sop_class_uid, file.transfer_syntax_uid)
+        if context is not None:
+            return context, file.data_set
+        context = self.association.find(file.sop_class_uid, ImplicitVRLittleEndian)
+        if context is not None and file.transfer_syntax_uid == ExplicitVRLittleEndian:
+            return context, implicit(file)
+        syntax = UID(file.transfer_syntax_uid).name
+        name = UID(file.sop_class_uid).name
+        raise PeerRejected(f"{self.association.peer.name} does not accept {name} in {syntax}")

@@ -1,0 +1,76 @@
+"""The node's processes besides the listener, each wired from settings.
+
+python -m dicom_node.processes steward --config FILE   assembly, delivery and everything timed
+python -m dicom_node.processes worker --config FILE    forecasts
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from dicom_node.clock import system_clock
+from dicom_node.database import open_database
+from dicom_node.errors import ConfigurationError
+from dicom_node.execution import forecasting
+from dicom_node.jobs.ledger import Ledger
+from dicom_node.jobs.sqlite_engine import SqliteEngine
+from dicom_node.settings import NodeSettings, load_settings
+from dicom_node.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+ASSEMBLY_EVERY_S = 0.5
+OVERTIME = 70
+"""Exit status of a worker whose job ran past its time limit."""
+
+
+def run_worker(settings: NodeSettings, stop: threading.Event) -> None:
+    """Execute jobs until `stop` is set."""
+    database = open_database(settings.data_dir)
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+
+    def end_process() -> None:
+        logging.shutdown()
+        os._exit(OVERTIME)
+
+    engine = SqliteEngine(database, settings.jobs, system_clock, owner, overtime=end_process)
+    worker = Worker(engine, Ledger(database, system_clock), forecasting(settings), settings.data_dir)
+    worker.run(stop)
+    database.dispose()
+
+
+ROLES: Mapping[str, Callable[[NodeSettings, threading.Event], None]] = {"worker": run_worker}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one process of the node until SIGTERM or SIGINT; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m dicom_node.processes", description=__doc__)
+    parser.add_argument("role", choices=sorted(ROLES))
+    parser.add_argument("--config", action="append", type=Path, default=[])
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s {chosen.role} %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    try:
+        ROLES[chosen.role](load_settings(chosen.config), stop)
+    except ConfigurationError as error:
+        _log.error("%s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
