@@ -9,10 +9,11 @@ MANUFACTURER = "Hepatocast"
 
 
 def is_made_here(header: Dataset) -> bool:
-    """Whether an object was made by this product, and not edited by anybody since.
+    """Whether this product is the last maker of an object.
 
     Only the equipment that made the object counts (General Equipment, PS3.3 C.7.5.1). A segmentation
     that a person edited in another program carries that program's Manufacturer, and keeps this
-    product under Contributing Equipment: it is valid input.
+    product under Contributing Equipment: it is valid input. The node also knows its own objects by
+    their UIDs, for senders that rewrite the attribute.
     """
-    return str(header.get("Manufacturer", "") or "").strip() == MANUFACTURER
+    return str(header.get("Manufacturer", "") or "").strip().casefold() == MANUFACTURER.casefold()

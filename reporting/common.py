@@ -134,6 +134,7 @@ def new_dataset(results: StudyResults, context: Context, sop_class: UID, instanc
     set_dates(ds, context, local_offset(results))
     ds.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
     ds.ContentQualification = str(context.qualification)
+    ds.CodingSchemeIdentificationSequence = [codes.private_scheme()]
     set_file_meta(ds)
     return ds
 

@@ -1,54 +1,54 @@
-"""The output objects: a table of kinds, in the order in which they reference each other.
+"""The objects that a forecast leaves in the study: name -> builder, and how they are written.
 
-To add an object: a file beside this one and a line in `BUILDERS`.
+To add an object: a file in this package and one line in `BUILDERS`. Objects come in the order of the
+table, so that what refers to others comes after them, and one at a time, so that memory stays bounded.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
-from pydicom import dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import UID
 
-from inference.imaging.marker import PixelBox
 from inference.results import StudyResults
-from reporting import virtual_series
+from reporting import axes, charts, pdf, report, segmentation, virtual_series
 from reporting.checks import check
 from reporting.context import Context
 
-Builder = Callable[[StudyResults, Context], Iterable[Dataset]]
+Builder: TypeAlias = Callable[[StudyResults, Context], Iterator[Dataset]]
 
-
-@dataclass(frozen=True, slots=True)
-class VirtualPart:
-    """Which part of the forecast a virtual image shows, and where its label is."""
-
-    regimen_id: str
-    months: float
-    kind: str
-    phase: str
-    primary: bool
-    marker_box: PixelBox
+BUILDERS: Mapping[str, Builder] = MappingProxyType(
+    {
+        "virtual_series": virtual_series.build,
+        "segmentation": segmentation.build,
+        "axes": axes.build,
+        "report": report.build,
+        "charts": charts.build,
+        "pdf": pdf.build,
+    }
+)
+"""Every kind of object, in the order in which they are made."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputObject:
-    """One object, ready to be written; `part` is set on virtual images only."""
+    """One object of a kind, complete with its file meta information."""
 
     kind: str
     dataset: Dataset
-    part: VirtualPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenObject:
-    """One object on disk; `part` is set on virtual images only."""
+    """One object on disk; `path` is relative to the folder it was written under."""
 
     kind: str
     sop_class_uid: str
@@ -56,118 +56,67 @@ class WrittenObject:
     series_instance_uid: str
     path: Path
     sha256: str
-    part: VirtualPart | None = None
 
 
-def _module(name: str) -> Builder:
-    """Return ``reporting.<name>.build``, imported when first used: charts and PDF load slow libraries."""
+def build(
+    results: StudyResults, context: Context, kinds: Iterable[str] = tuple(BUILDERS)
+) -> Iterator[OutputObject]:
+    """Yield every object of the given kinds; each has passed `reporting.checks`.
 
-    def build_kind(results: StudyResults, context: Context) -> Iterable[Dataset]:
-        built: Iterable[Dataset] = importlib.import_module(f"reporting.{name}").build(results, context)
-        return built
-
-    return build_kind
-
-
-BUILDERS: Mapping[str, Builder] = {
-    "virtual_series": virtual_series.build,
-    "segmentation": _module("segmentation"),
-    "axes": _module("axes"),
-    "report": _module("report"),
-    "charts": _module("charts"),
-    "pdf": _module("pdf"),
-}
-"""Kind -> builder, in the order of building."""
-
-
-def build(results: StudyResults, context: Context, kinds: Iterable[str]) -> Iterator[OutputObject]:
-    """Yield the objects of the wanted kinds one by one, each checked.
-
-    Parameters
-    ----------
-    results : StudyResults
-    context : Context
-    kinds : iterable of str
-        Keys of `BUILDERS`; built in the order of that table, whatever the order here.
+    The same results and context give the same bytes.
 
     Raises
     ------
-    reporting.marker.NoRoomForMarker
-        The study is refused: the label of virtual images finds no room in air.
-    reporting.errors.CheckFailed
-        An object is not what it has to be.
     ValueError
-        A kind is not in `BUILDERS`.
+        A kind is not in the table.
+    reporting.marker.NoRoomForMarker
+        The images have no room for the label of a virtual image.
+    reporting.checks.FaultyObject
+        A builder made an object that must not leave the node.
     """
     wanted = {str(kind) for kind in kinds}
-    if unknown := wanted - set(BUILDERS):
-        raise ValueError(f"no output is called {min(unknown)!r}; there are {', '.join(BUILDERS)}")
-    parts = _virtual_parts(results, context) if "virtual_series" in wanted else {}
-    for kind, builder in BUILDERS.items():
-        if kind not in wanted:
-            continue
-        for dataset in builder(results, context):
+    unknown = wanted - set(BUILDERS)
+    if unknown:
+        raise ValueError(f"no such output: {', '.join(sorted(unknown))}")
+    return _build(results, context, [kind for kind in BUILDERS if kind in wanted])
+
+
+def _build(results: StudyResults, context: Context, kinds: Sequence[str]) -> Iterator[OutputObject]:
+    for kind in kinds:
+        for dataset in BUILDERS[kind](results, context):
             check(dataset, context)
-            yield OutputObject(kind, dataset, parts.get(str(dataset.SeriesInstanceUID)))
-
-
-def _virtual_parts(results: StudyResults, context: Context) -> dict[str, VirtualPart]:
-    """Return what each virtual series shows, by Series Instance UID."""
-    box = virtual_series.series_marker(results)
-    primary = results.baseline.primary.series_instance_uid
-    return {
-        str(plan.series.uid): VirtualPart(
-            regimen_id=plan.forecast.regimen_id,
-            months=plan.point.generated.months,
-            kind=str(plan.point.generated.kind),
-            phase=str(plan.image.phase),
-            primary=plan.source.series_instance_uid == primary,
-            marker_box=box,
-        )
-        for plan in virtual_series.virtual_series(results, context)
-    }
-
-
-def write_objects(objects: Iterable[OutputObject], folder: Path) -> list[WrittenObject]:
-    """Write objects as ``folder/<kind>/<series>/<instance>.dcm``, and flush the folders to disk.
-
-    The name of a series is the end of its UID, that of an instance its number: nothing of a patient
-    is in a file name.
-    """
-    written: list[WrittenObject] = []
-    for built in objects:
-        dataset = built.dataset
-        series = folder / built.kind / str(dataset.SeriesInstanceUID)[-12:]
-        series.mkdir(parents=True, exist_ok=True)
-        path = series / f"{int(dataset.InstanceNumber):04d}.dcm"
-        content = encode(dataset)
-        path.write_bytes(content)
-        written.append(
-            WrittenObject(
-                kind=built.kind,
-                sop_class_uid=str(dataset.SOPClassUID),
-                sop_instance_uid=str(dataset.SOPInstanceUID),
-                series_instance_uid=str(dataset.SeriesInstanceUID),
-                path=path,
-                sha256=hashlib.sha256(content).hexdigest(),
-                part=built.part,
-            )
-        )
-    for parent in sorted({w.path.parent for w in written}):
-        _flush_folder(parent)
-    return written
+            yield OutputObject(kind, dataset)
 
 
 def encode(dataset: Dataset) -> bytes:
-    """Return a data set as the bytes of a DICOM file."""
+    """Return an object as the bytes of a DICOM file."""
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
 
 
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def write_objects(objects: Iterable[OutputObject], folder: Path) -> list[WrittenObject]:
+    """Write objects as ``folder/<kind>/<series>/<instance>.dcm`` and return what was written.
+
+    File names are made of UIDs alone.
+    """
+    return [_write(item, folder) for item in objects]
+
+
+def _write(item: OutputObject, folder: Path) -> WrittenObject:
+    ds = item.dataset
+    relative = Path(item.kind) / str(ds.SeriesInstanceUID) / f"{ds.SOPInstanceUID}.dcm"
+    if not (UID(ds.SeriesInstanceUID).is_valid and UID(ds.SOPInstanceUID).is_valid):
+        raise ValueError("a UID that is no UID cannot become a file name")
+    data = encode(ds)
+    path = folder / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return WrittenObject(
+        kind=item.kind,
+        sop_class_uid=str(ds.SOPClassUID),
+        sop_instance_uid=str(ds.SOPInstanceUID),
+        series_instance_uid=str(ds.SeriesInstanceUID),
+        path=relative,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )

@@ -1,13 +1,17 @@
-"""``result.json``: the forecast as one document for programs, schema 1."""
+"""``result.json``: the forecast as one document that programs read.
+
+Numbers are rounded to what they mean: millimetres and months to a tenth or hundredth, millilitres to a
+hundredth, probabilities to four digits.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from inference.case import ClinicalRecord
 from inference.results import (
     BundleInfo,
     Comparison,
@@ -20,87 +24,78 @@ from inference.results import (
     TimePoint,
     Tissue,
 )
-from reporting.outputs import VirtualPart, WrittenObject
+from reporting.common import point_key, source_header
+from reporting.marker import place_marker
+
+if TYPE_CHECKING:
+    from reporting.outputs import WrittenObject
 
 SCHEMA = 1
+"""Version of the document's form."""
 
-Document = dict[str, Any]
-SeriesOfTimePoints = Mapping[tuple[str, float, str], Sequence[tuple[VirtualPart, str]]]
-"""(regimen, months, kind) -> its virtual series, as (part, Series Instance UID)."""
+Json: TypeAlias = dict[str, Any]
 
 
-def result_document(results: StudyResults, written: Sequence[WrittenObject], *, report_s: float) -> Document:
-    """Return the document of one forecast.
+def result_document(
+    results: StudyResults,
+    written: Sequence[WrittenObject],
+    report_s: float,
+    virtual_series_uids: Mapping[tuple[str, str], str] | None = None,
+) -> Json:
+    """Return the document.
 
     Parameters
     ----------
     results : StudyResults
     written : sequence of WrittenObject
-        What `reporting.outputs.write_objects` returned.
+        What was written; virtual series are matched to their time points by order.
     report_s : float
-        Time spent on building and writing the objects, in seconds.
+        Seconds that building and writing took.
+    virtual_series_uids : mapping, optional
+        Series Instance UID of the primary virtual series by `reporting.common.point_key`; by default it
+        is concluded from the order of `written`.
     """
-    series = _virtual_series(written)
+    uids = virtual_series_uids if virtual_series_uids is not None else _virtual_uids(results, written)
+    timings = {name: round(value, 3) for name, value in results.timings_s.items()} | {"report": round(report_s, 3)}
+    timings["total"] = round(sum(timings.values()), 3)
     return {
         "schema": SCHEMA,
         "study": _study(results, written),
-        "bundles": {name: _bundle(info) for name, info in results.bundles.items()},
+        "bundles": {part: _bundle(info) for part, info in results.bundles.items()},
         "seed": results.seed,
-        "timings_s": _timings(results, report_s),
-        "segmentation": {
-            "liver_ml": _number(_liver_ml(results)),
-            "lesions": [_lesion(lesion) for lesion in results.baseline_lesions],
-        },
-        "clinical": {
-            "used": {name: _clinical(v.value, v.unit) for name, v in results.clinical.used.values.items()},
-            "missing": list(results.clinical.missing),
-            "scores": dict(results.clinical.scores),
-            "eligibility": dict(results.clinical.eligibility),
-        },
-        "regimens": [_regimen(forecast, series) for forecast in results.forecasts],
+        "timings_s": timings,
+        "segmentation": _segmentation(results),
+        "clinical": _clinical(results),
+        "regimens": [_regimen(f, uids) for f in results.forecasts],
         "second_opinions": [],
         "comparison": _comparison(results),
-        "demonstration": results.demonstration,
         "warnings": [*results.baseline.warnings, *results.segmentation.warnings],
         "objects": _objects(written),
     }
 
 
-def _number(value: float | None) -> float | None:
-    """Return a number that JSON can hold, rounded to what was measured."""
-    return None if value is None or not math.isfinite(value) else round(float(value), 4)
+def patient_hash(results: StudyResults) -> str | None:
+    """Return a digest of issuer and Patient ID, or None for a patient without an ID."""
+    header = source_header(results)
+    patient_id = str(header.get("PatientID", "") or "").strip()
+    if not patient_id:
+        return None
+    issuer = str(header.get("IssuerOfPatientID", "") or "").strip()
+    return hashlib.sha256(f"{issuer}\x1f{patient_id}".encode()).hexdigest()
 
 
-def _not_assessed(refusal: NotAssessed) -> Document:
-    return {"assessed": False, "reason": str(refusal.reason), "detail": refusal.detail}
-
-
-# ------------------------------------------------------------------ study
-
-
-def _study(results: StudyResults, written: Sequence[WrittenObject]) -> Document:
-    primary = results.baseline.primary
-    box = next((w.part.marker_box for w in written if w.part is not None), None)
+def _study(results: StudyResults, written: Sequence[WrittenObject]) -> Json:
+    virtual = any(w.kind == "virtual_series" for w in written)
     return {
         "study_instance_uid": results.baseline.study_instance_uid,
         "patient_hash": patient_hash(results),
-        "modality": primary.modality,
+        "modality": results.baseline.primary.modality,
         "series": {str(v.phase): v.series_instance_uid for v in results.baseline.volumes},
-        "primary": str(primary.phase),
-        "marker_box": None if box is None else list(box),
+        "marker_box": list(place_marker(results).box) if virtual else None,
     }
 
 
-def patient_hash(results: StudyResults) -> str | None:
-    """Return sha256 of issuer and Patient ID, or None where the ID is empty: then nobody is known."""
-    header = results.baseline.primary.headers[0]
-    issuer, patient = (
-        str(header.get(keyword, "") or "").strip() for keyword in ("IssuerOfPatientID", "PatientID")
-    )
-    return hashlib.sha256(f"{issuer}\x1f{patient}".encode()).hexdigest() if patient else None
-
-
-def _bundle(info: BundleInfo) -> Document:
+def _bundle(info: BundleInfo) -> Json:
     return {
         "name": info.name,
         "version": info.version,
@@ -109,140 +104,156 @@ def _bundle(info: BundleInfo) -> Document:
     }
 
 
-def _timings(results: StudyResults, report_s: float) -> Document:
-    found = {name: round(seconds, 3) for name, seconds in results.timings_s.items()}
-    found["report"] = round(report_s, 3)
-    found["total"] = round(sum(results.timings_s.values()) + report_s, 3)
-    return found
-
-
-def _liver_ml(results: StudyResults) -> float:
-    tissue = results.segmentation.labels.tissue
-    return float((tissue != Tissue.BACKGROUND).sum()) * results.baseline.primary.grid.voxel_ml
-
-
-def _lesion(lesion: LesionMeasurement) -> Document:
-    center = lesion.center_mm
+def _segmentation(results: StudyResults) -> Json:
+    labels, grid = results.segmentation.labels, results.baseline.primary.grid
+    voxels = int((labels.tissue != Tissue.BACKGROUND).sum())
     return {
-        "id": lesion.lesion_id,
-        "volume_ml": _number(lesion.volume_ml),
-        "long_axis_mm": _number(lesion.long_axis.length_mm if lesion.long_axis else None),
-        "short_axis_mm": _number(lesion.short_axis.length_mm if lesion.short_axis else None),
-        "viable_ml": _number(lesion.viable_ml),
-        "center_mm": None if center is None else [_number(c) for c in center],
+        "liver_ml": round(voxels * grid.voxel_ml, 2),
+        "lesions": [_lesion(m) for m in results.baseline_lesions],
     }
 
 
-def _clinical(value: float | str | bool, unit: str) -> Document:
-    return {"value": value, "unit": unit}
+def _lesion(lesion: LesionMeasurement) -> Json:
+    return {
+        "id": lesion.lesion_id,
+        "volume_ml": round(lesion.volume_ml, 2),
+        "long_axis_mm": _length(lesion.long_axis.length_mm if lesion.long_axis else None),
+        "short_axis_mm": _length(lesion.short_axis.length_mm if lesion.short_axis else None),
+        "viable_ml": round(lesion.viable_ml, 2),
+        "center_mm": [round(v, 2) for v in lesion.center_mm] if lesion.center_mm else None,
+    }
 
 
-# ------------------------------------------------------------------ regimens
+def _length(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
-def _regimen(forecast: RegimenForecast, series: SeriesOfTimePoints) -> Document:
+def _clinical(results: StudyResults) -> Json:
+    summary = results.clinical
+    scores = {n: round(v, 4) if isinstance(v, float) else v for n, v in summary.scores.items()}
+    return {
+        "used": _used(summary.used),
+        "missing": list(summary.missing),
+        "scores": scores,
+        "eligibility": dict(summary.eligibility),
+    }
+
+
+def _used(record: ClinicalRecord) -> Json:
+    return {
+        name: {"value": round(v.value, 4) if isinstance(v.value, float) else v.value, "unit": v.unit}
+        for name, v in record.values.items()
+    }
+
+
+def _regimen(forecast: RegimenForecast, uids: Mapping[tuple[str, str], str]) -> Json:
+    survival = forecast.survival
     return {
         "id": forecast.regimen_id,
         "name": forecast.name,
-        "time_points": [_time_point(forecast, point, series) for point in forecast.time_points],
-        "os": _curve(forecast.survival.os),
-        "pfs": _curve(forecast.survival.pfs),
-        "ttp": _curve(forecast.survival.ttp),
+        "time_points": [_time_point(p, uids.get(point_key(forecast, p))) for p in forecast.time_points],
+        "os": _curve(survival.os),
+        "pfs": _curve(survival.pfs),
+        "ttp": _curve(survival.ttp),
     }
 
 
-def _time_point(forecast: RegimenForecast, point: TimePoint, series: SeriesOfTimePoints) -> Document:
-    generated = point.generated
-    key = (forecast.regimen_id, generated.months, str(generated.kind))
-    of_point = series.get(key, ())
+def _time_point(point: TimePoint, series_uid: str | None) -> Json:
+    low, high = point.generated.viable_ml_interval80
     return {
-        "months": generated.months,
-        "kind": str(generated.kind),
-        "series_instance_uid": next((uid for part, uid in of_point if part.primary), None),
-        "series_instance_uids": {part.phase: uid for part, uid in of_point},
+        "months": point.generated.months,
+        "kind": str(point.generated.kind),
+        "series_instance_uid": series_uid,
         "recist11": _response(point.recist11),
         "mrecist": _response(point.mrecist),
-        "viable_ml": _number(point.viable_ml),
-        "interval80": [_number(limit) for limit in generated.viable_ml_interval80],
-        "lesions": [_lesion(lesion) for lesion in point.lesions],
+        "viable_ml": round(point.viable_ml, 2),
+        "interval80": [round(low, 2), round(high, 2)],
     }
 
 
-def _response(response: Response | NotAssessed) -> Document:
+def _response(response: Response | NotAssessed) -> Json:
     if isinstance(response, NotAssessed):
         return _not_assessed(response)
     return {
         "category": str(response.category),
-        "sum_mm": _number(response.sum_mm),
-        "change_pct": _number(response.change_pct),
-        "target_lesions": list(response.target_lesion_ids),
+        "sum_mm": round(response.sum_mm, 2),
+        "change_pct": round(response.change_pct, 2),
     }
 
 
-def _curve(curve: SurvivalCurve | NotAssessed) -> Document:
+def _not_assessed(refusal: NotAssessed) -> Json:
+    return {"assessed": False, "reason": f"{refusal.reason}: {refusal.detail}"}
+
+
+def _curve(curve: SurvivalCurve | NotAssessed) -> Json:
     if isinstance(curve, NotAssessed):
         return _not_assessed(curve)
-    found: Document = {
-        "months": [_number(v) for v in curve.months],
-        "survival": [_number(v) for v in curve.survival],
-        "lower": [_number(v) for v in curve.lower],
-        "upper": [_number(v) for v in curve.upper],
+    at = {m: round(p[0], 4) for m, p in curve.probabilities.items()}
+    return {
+        "months": [round(m, 2) for m in curve.months],
+        "survival": [round(v, 4) for v in curve.survival],
+        "lower": [round(v, 4) for v in curve.lower],
+        "upper": [round(v, 4) for v in curve.upper],
+        "p12": at.get(12),
+        "p24": at.get(24),
+        "p36": at.get(36),
+        "median": _length(curve.median_months),
+        "rmst36": _length(curve.rmst36),
+        "risk_score": round(curve.risk_score, 4),
+        "risk_group": curve.risk_group,
     }
-    for months in (12, 24, 36):
-        limits = curve.probabilities.get(months)
-        found[f"p{months}"] = None if limits is None else _number(limits[0])
-        found[f"p{months}_limits95"] = None if limits is None else [_number(v) for v in limits[1:]]
-    found["median"] = _number(curve.median_months)
-    found["rmst36"] = _number(curve.rmst36)
-    found["risk_score"] = _number(curve.risk_score)
-    found["risk_group"] = curve.risk_group
-    return found
 
 
-def _comparison(results: StudyResults) -> Document:
-    comparison: Comparison | NotAssessed = results.comparison
-    if isinstance(comparison, NotAssessed):
+def _comparison(results: StudyResults) -> Json:
+    comparison = results.comparison
+    if isinstance(comparison, Comparison):
         return {
-            "recommended": None,
-            "benefit_months": None,
-            "confidence": None,
-            "reasons": [comparison.detail],
-            "demonstration": results.demonstration,
-            **_not_assessed(comparison),
+            "recommended": comparison.recommended,
+            "benefit_months": _length(comparison.benefit_months),
+            "confidence": None if comparison.confidence is None else round(comparison.confidence, 4),
+            "reasons": list(comparison.reasons),
+            "demonstration": comparison.demonstration,
         }
     return {
-        "recommended": comparison.recommended,
-        "benefit_months": _number(comparison.benefit_months),
-        "confidence": _number(comparison.confidence),
-        "reasons": list(comparison.reasons),
-        "demonstration": comparison.demonstration,
+        "recommended": None,
+        "benefit_months": None,
+        "confidence": None,
+        "reasons": [f"{comparison.reason}: {comparison.detail}"],
+        "demonstration": results.demonstration,
     }
 
 
-# ------------------------------------------------------------------ objects
+def _virtual_uids(
+    results: StudyResults, written: Sequence[WrittenObject]
+) -> dict[tuple[str, str], str]:
+    """Return the Series Instance UID of the primary virtual series of each time point.
+
+    Builders write all series of the primary volume before those of another phase, in the order of the
+    time points.
+    """
+    series = list(dict.fromkeys(w.series_instance_uid for w in written if w.kind == "virtual_series"))
+    primary = results.baseline.primary.series_instance_uid
+    keys = [
+        point_key(f, p)
+        for f in results.forecasts
+        for p in f.time_points
+        if any(i.series_instance_uid == primary for i in p.generated.images)
+    ]
+    return dict(zip(keys, series, strict=False))
 
 
-def _virtual_series(written: Iterable[WrittenObject]) -> SeriesOfTimePoints:
-    found: dict[tuple[str, float, str], dict[str, VirtualPart]] = {}
-    for w in written:
-        if w.part is not None:
-            key = (w.part.regimen_id, w.part.months, w.part.kind)
-            found.setdefault(key, {})[w.series_instance_uid] = w.part
-    return {key: [(part, uid) for uid, part in of_key.items()] for key, of_key in found.items()}
-
-
-def _objects(written: Sequence[WrittenObject]) -> list[Document]:
-    """Return one row for each series; its path is relative to the folder of ``result.json``."""
-    instances: dict[tuple[str, str, str], list[Path]] = {}
-    for w in written:
-        instances.setdefault((w.kind, w.sop_class_uid, w.series_instance_uid), []).append(w.path)
+def _objects(written: Sequence[WrittenObject]) -> list[Json]:
+    """Return one entry for each series: its folder, and how many instances it has."""
+    groups: dict[tuple[str, str, str], list[WrittenObject]] = defaultdict(list)
+    for item in written:
+        groups[(item.kind, item.sop_class_uid, item.series_instance_uid)].append(item)
     return [
         {
             "kind": kind,
             "sop_class_uid": sop_class,
             "series_instance_uid": series,
-            "instances": len(paths),
-            "path": "/".join(paths[0].parts[-3:-1]),
+            "instances": len(items),
+            "path": items[0].path.parent.as_posix(),
         }
-        for (kind, sop_class, series), paths in instances.items()
+        for (kind, sop_class, series), items in groups.items()
     ]

@@ -178,13 +178,23 @@ def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
                 yield from _slices(results, context, plan, frames, marker)
 
 
-def headers(results: StudyResults, context: Context, plan: VirtualSeries) -> tuple[Dataset, ...]:
-    """Return the headers of one virtual series without pixels, for those who refer to it."""
-    shared = _series_elements(results, context, plan)
-    return tuple(
-        _merged(_frame(results, context, plan.source, k), shared, context, plan, k)
-        for k in range(len(plan.source.headers))
-    )
+def header(results: StudyResults, context: Context, plan: VirtualSeries, index: int) -> Dataset:
+    """Return the header of one virtual slice without pixels, for those who refer to it."""
+    frame = _frame(results, context, plan.source, index)
+    return _merged(frame, _series_elements(results, context, plan), context, plan, index)
+
+
+def references(context: Context, plan: VirtualSeries) -> tuple[Dataset, ...]:
+    """Return, for each slice of a virtual series, its UIDs and its position, and nothing else."""
+    found = []
+    for index, source in enumerate(plan.source.headers):
+        ds = Dataset()
+        ds.SOPClassUID = source.SOPClassUID
+        ds.SOPInstanceUID = instance_uid(context, plan, index)
+        ds.SeriesInstanceUID = plan.series.uid
+        ds.ImagePositionPatient = source.ImagePositionPatient
+        found.append(ds)
+    return tuple(found)
 
 
 def series_marker(results: StudyResults) -> tuple[int, int, int, int]:

@@ -81,22 +81,26 @@ class Assembler:
             with reading(self.database) as connection:
                 highest = connection.execute(sa.select(sa.func.max(study.c.last_instance_id))).scalar()
             self._seen_id = highest or 0
-        new = sa.select(instance).where(instance.c.id > self._seen_id).order_by(instance.c.id)
-        with reading(self.database) as connection:
-            rows = connection.execute(new).all()
-        if not rows:
-            return
-        by_study: dict[str, list[sa.Row[Any]]] = {}
-        for row in rows:
-            if not row.made_here:
-                by_study.setdefault(row.study_instance_uid, []).append(row)
-        # One transaction for all of them: the highest id noted is where the next start goes on.
+        arrived = instance.c.id > self._seen_id
+        own = sa.select(result_object.c.sop_instance_uid)
+        # One transaction for all studies: the highest id noted is where the next start goes on.
         with writing(self.database) as connection:
-            noted = [self._note_study(connection, uid, arrived) for uid, arrived in by_study.items()]
+            connection.execute(
+                sa.update(instance)
+                .where(arrived, instance.c.sop_instance_uid.in_(own))
+                .values(made_here=True)
+            )
+            rows = connection.execute(sa.select(instance).where(arrived).order_by(instance.c.id)).all()
+            by_study: dict[str, list[sa.Row[Any]]] = {}
+            for row in rows:
+                if not row.made_here:
+                    by_study.setdefault(row.study_instance_uid, []).append(row)
+            noted = [self._note_study(connection, uid, of_study) for uid, of_study in by_study.items()]
+        if rows:
+            self._seen_id = rows[-1].id
         for superseded in noted:
             if superseded is not None:
                 self.engine.cancel(superseded.job_key)
-        self._seen_id = rows[-1].id
 
     def _note_study(
         self, connection: sa.Connection, uid: str, arrived: list[sa.Row[Any]]

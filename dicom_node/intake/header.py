@@ -16,7 +16,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_node.errors import InvalidUid, MismatchedObject, UnreadableObject
-from dicom_node.intake.provenance import is_made_here
+from inference.provenance import is_made_here
 
 UID_GRAMMAR = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))+")
 """Components without leading zeros, joined by dots (PS3.5 section 9.1)."""

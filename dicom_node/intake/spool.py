@@ -182,7 +182,7 @@ class Spool:
         OutOfRoom
             The file system cannot take it; nothing is left behind.
         """
-        temporary = self.incoming / f"{next(self._numbers)}.part"
+        temporary = self.incoming / f"{os.getpid()}-{next(self._numbers)}.part"
         try:
             if not self.has_room(len(data_set)):
                 raise OutOfRoom("the disk is below minimum_free_bytes")

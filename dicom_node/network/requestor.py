@@ -320,9 +320,7 @@ def associate(
         association.release()
 
 
-def open_association(
-    peer: PeerSettings, calling_ae_title: str, proposals: Sequence[Proposal]
-) -> Association:
+def open_association(peer: PeerSettings, calling_ae_title: str, proposals: Sequence[Proposal]) -> Association:
     """Open an association that the caller ends; raises as `associate` does."""
     if not 0 < len(proposals) <= MAXIMUM_CONTEXTS:
         raise ValueError(f"an association has 1 to {MAXIMUM_CONTEXTS} presentation contexts")

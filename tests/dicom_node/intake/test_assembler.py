@@ -110,6 +110,23 @@ def test_own_results_that_come_back_are_no_input_and_open_nothing(node: Node, cl
     assert len(node.ledger.inputs(STUDY)) == 3
 
 
+def test_own_results_are_known_by_their_uid_where_a_sender_rewrote_the_manufacturer(
+    node: Node, clock
+) -> None:
+    node.receive(ct_series(3, STUDY, SERIES, rows=16))
+    _quiet(node, clock)
+    own = ct_slice(STUDY, "2.25.77", 99, rows=16)
+    with writing(node.database) as connection:
+        row = {**asdict(_deliverable(node)), "sop_instance_uid": str(own.SOPInstanceUID)}
+        connection.execute(
+            result_object.insert().values(revision_id=1, state="SENT", changed_at=clock(), **row)
+        )
+    node.receive([own])
+    _quiet(node, clock)
+    assert node.states() == ["QUEUED"]
+    assert len(node.ledger.inputs(STUDY)) == 3
+
+
 def test_only_own_results_never_become_a_study(node: Node, clock) -> None:
     own = ct_slice(STUDY, "2.25.77", 99, rows=16)
     own.Manufacturer = MANUFACTURER

@@ -12,8 +12,8 @@ from dicom_node.database import instance, open_database, reading
 from dicom_node.errors import MismatchedObject, OutOfRoom, UnreadableObject
 from dicom_node.intake.header import check_command, read_header
 from dicom_node.intake.index import Index, Outcome, Received, Reconciliation
-from dicom_node.intake.provenance import is_made_here
 from dicom_node.intake.spool import Spool
+from inference.provenance import is_made_here
 from tests.builders.dicom_files import CT, ct_slice
 from tests.dicom_node.intake.test_spool import EXPLICIT, encoded
 
