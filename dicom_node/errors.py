@@ -4,6 +4,7 @@
     ├── ConfigurationError   a setting is wrong; the message names the file, the key and the fix
     ├── TransientError       worth trying again: peer away, disk full, database busy
     │   ├── StatusUnknown    a peer's answer was lost; the same object may be sent again
+    │   ├── ProcessingFailed a peer failed on one object; worth a few tries, not endless ones
     │   └── OutOfRoom        the disk or the index cannot take an object now
     ├── PermanentError       trying again changes nothing; a person has to look
     │   ├── PeerRejected     a peer refused an association, a context or an object for good
@@ -34,6 +35,10 @@ class TransientError(NodeError):
 
 class StatusUnknown(TransientError):
     """A peer's answer did not arrive; what was sent may or may not be stored."""
+
+
+class ProcessingFailed(TransientError):
+    """A peer failed on one object; worth a few tries."""
 
 
 class OutOfRoom(TransientError):

@@ -56,7 +56,9 @@ def result_document(
         is concluded from the order of `written`.
     """
     uids = virtual_series_uids if virtual_series_uids is not None else _virtual_uids(results, written)
-    timings = {name: round(value, 3) for name, value in results.timings_s.items()} | {"report": round(report_s, 3)}
+    timings = {name: round(value, 3) for name, value in results.timings_s.items()} | {
+        "report": round(report_s, 3)
+    }
     timings["total"] = round(sum(timings.values()), 3)
     return {
         "schema": SCHEMA,
@@ -223,9 +225,7 @@ def _comparison(results: StudyResults) -> Json:
     }
 
 
-def _virtual_uids(
-    results: StudyResults, written: Sequence[WrittenObject]
-) -> dict[tuple[str, str], str]:
+def _virtual_uids(results: StudyResults, written: Sequence[WrittenObject]) -> dict[tuple[str, str], str]:
     """Return the Series Instance UID of the primary virtual series of each time point.
 
     Builders write all series of the primary volume before those of another phase, in the order of the

@@ -23,7 +23,7 @@ from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import UID, SegmentationStorage
 
-from inference.results import Mask, RegimenForecast, SeriesVolume, StudyResults, Tissue, TissueMap, TimePoint
+from inference.results import Mask, RegimenForecast, SeriesVolume, StudyResults, TimePoint, Tissue, TissueMap
 from reporting import codes, virtual_series
 from reporting.common import (
     SeriesOfNode,

@@ -77,3 +77,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
 def main() -> None:
     """Entry point of the command."""
     sys.exit(invoke())
+
+
+if __name__ == "__main__":
+    main()

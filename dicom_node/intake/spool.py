@@ -1,7 +1,7 @@
 """The spool: received objects as DICOM files, durable before their sender is told of success.
 
     data_dir/spool/.lock                              held by the one listener of the folder
-    data_dir/spool/incoming/<n>.part                  being written; swept at start
+    data_dir/spool/incoming/<pid>-<n>.part              being written; swept at start
     data_dir/spool/aside/...                          found damaged at start; for a person to look at
     data_dir/spool/<2 hex digits>/<study>/<object>-<digest>.dcm
 

@@ -14,16 +14,13 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filewriter import write_dataset
-from pydicom.filebase import DicomBytesIO
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom.dsutils import decode
+from pynetdicom.dsutils import decode, encode
 
 from dicom_node.errors import PeerRejected, PermanentError, ProcessingFailed, StatusUnknown, TransientError
 from dicom_node.network.contexts import VERIFICATION
-from dicom_node.network.requestor import RESPONSE, Association, Proposal, associate
+from dicom_node.network.requestor import RESPONSE, Association, Context, Proposal, associate
 from dicom_node.settings import PeerSettings
 
 _log = logging.getLogger(__name__)
@@ -89,7 +86,7 @@ def part10(content: bytes | bytearray) -> Part10:
         raise PermanentError("a file's meta information lacks a UID") from error
 
 
-def judge(status: int, peer_name: str, comment: str = "") -> None:
+def judge(status: int, peer_name: str) -> None:
     """Return if a C-STORE status means stored (PS3.4 table B.2-1, PS3.7 annex C), raise if not.
 
     Raises
@@ -105,7 +102,7 @@ def judge(status: int, peer_name: str, comment: str = "") -> None:
         if status:
             _log.info("%s stored an object with the warning 0x%04X", peer_name, status)
         return
-    told = f"status 0x{status:04X}" + (f", {comment}" if comment else "")
+    told = f"status 0x{status:04X}"
     if status >> 8 == 0xA7 or status == RESOURCE_LIMITATION:
         raise TransientError(f"{peer_name} is out of resources ({told})")
     if status == PROCESSING_FAILURE:
@@ -147,16 +144,71 @@ class StoreSession:
             self.association.abort()
             raise StatusUnknown(f"{self.association.peer.name} answered something else than C-STORE")
         status = int(answer.Status)
-        judge(status, self.association.peer.name, _without_values(answer.get("ErrorComment")))
+        judge(status, self.association.peer.name)
         return status
 
-    def _encoded(self, file: Part10):  # type: ignore[no-untyped-def]
+    def _encoded(self, file: Part10) -> tuple[Context, memoryview]:
         context = self.association.find(file.sop_class_uid, file.transfer_syntax_uid)
         if context is not None:
             return context, file.data_set
         context = self.association.find(file.sop_class_uid, ImplicitVRLittleEndian)
         if context is not None and file.transfer_syntax_uid == ExplicitVRLittleEndian:
-            return context, implicit(file)
-        syntax = UID(file.transfer_syntax_uid).name
-        name = UID(file.sop_class_uid).name
+            return context, _implicit(file)
+        name, syntax = UID(file.sop_class_uid).name, UID(file.transfer_syntax_uid).name
         raise PeerRejected(f"{self.association.peer.name} does not accept {name} in {syntax}")
+
+
+def _implicit(file: Part10) -> memoryview:
+    """Return the data set in the one transfer syntax that every SCP takes (PS3.5 section 10.1)."""
+    data_set = decode(BytesIO(file.data_set), False, True)
+    encoded = encode(data_set, True, True)
+    if encoded is None:
+        raise PermanentError("a data set cannot be encoded in Implicit VR Little Endian")
+    return memoryview(encoded)
+
+
+@contextmanager
+def store_session(
+    peer: PeerSettings, our_ae_title: str, kinds: Iterable[tuple[str, str]]
+) -> Iterator[StoreSession]:
+    """Open an association for a batch of C-STOREs.
+
+    Parameters
+    ----------
+    kinds : iterable of (SOP Class UID, Transfer Syntax UID)
+        What the batch holds. Each pair gets a presentation context of its own, so that the peer
+        cannot choose between syntaxes.
+
+    Raises
+    ------
+    TransientError, PeerRejected
+        As `dicom_node.network.requestor.associate` does.
+    """
+    wanted = sorted(set(kinds))
+    proposals = [Proposal(sop_class, (syntax,)) for sop_class, syntax in wanted]
+    proposals += [
+        Proposal(sop_class, (ImplicitVRLittleEndian,))
+        for sop_class, syntax in wanted
+        if syntax == ExplicitVRLittleEndian and (sop_class, ImplicitVRLittleEndian) not in wanted
+    ]
+    with associate(peer, our_ae_title, proposals) as association:
+        yield StoreSession(association)
+
+
+def echo(peer: PeerSettings, our_ae_title: str) -> None:
+    """Do a C-ECHO (PS3.7 section 9.1.5).
+
+    Raises
+    ------
+    TransientError, PeerRejected
+        The peer does not answer, or refuses.
+    """
+    with associate(peer, our_ae_title, [Proposal(VERIFICATION, (ImplicitVRLittleEndian,))]) as association:
+        request = Dataset()
+        request.AffectedSOPClassUID = VERIFICATION
+        request.CommandField = C_ECHO_RQ
+        request.MessageID = association.next_message_id()
+        association.send(association.need(VERIFICATION), request)
+        status = int(association.receive().command.get("Status", PROCESSING_FAILURE))
+        if status != SUCCESS:
+            raise PeerRejected(f"{peer.name} answered C-ECHO with status 0x{status:04X}")

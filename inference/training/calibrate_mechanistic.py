@@ -285,8 +285,7 @@ def seal_bundle(bundle: Path, work: Calibration, found: Calibrated, patients: in
                     "complete against partial response",
                     "how much baseline images and clinical values tell about response",
                     "differences between regimens of different sources: they hold those of the cohorts",
-                    "an interaction at its lower limit (0.01) means that the source's responses need no kill "
-                    "beyond the leading component's; the other components then only slow growth",
+                    "an interaction of 0.01, its limit: the other components slow growth, not kill",
                     "sizes of LAUNCH, LEAP-012 and EMERALD-1: those of seed 004 TACE are used",
                 ],
             },

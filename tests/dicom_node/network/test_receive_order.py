@@ -55,9 +55,11 @@ def test_write_fsync_rename_fsync_commit_respond(tmp_path: Path, needs_judge) ->
     calls = finished_calls(trace.read_text())
     at = position(calls, -1, "sendto|sendmsg", "socket|TCP")  # the A-ASSOCIATE-AC
     for _ in range(2):
-        at = position(calls, at, "write", r"/spool/incoming/\d+\.part")
-        at = position(calls, at, "fsync|fdatasync", r"/spool/incoming/\d+\.part")
-        at = position(calls, at, "rename.*", r"/spool/incoming/\d+\.part.*/spool/[0-9a-f]{2}/[0-9.]+/.*\.dcm")
+        at = position(calls, at, "write", r"/spool/incoming/[\d-]+\.part")
+        at = position(calls, at, "fsync|fdatasync", r"/spool/incoming/[\d-]+\.part")
+        at = position(
+            calls, at, "rename.*", r"/spool/incoming/[\d-]+\.part.*/spool/[0-9a-f]{2}/[0-9.]+/.*\.dcm"
+        )
         at = position(calls, at, "fsync|fdatasync", r"/spool/[0-9a-f]{2}/[0-9.]+>$")
         at = position(calls, at, "pwrite64|write", r"node\.sqlite-wal")
         at = position(calls, at, "fsync|fdatasync", r"node\.sqlite-wal")

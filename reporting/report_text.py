@@ -1,0 +1,111 @@
+"""The text part of the ``report``: statements, clinical values, refusals in words, warnings, models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from highdicom import sr
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code
+
+from inference.case import ClinicalValue
+from inference.results import NotAssessed, StudyResults
+from reporting import codes
+from reporting.common import DEMONSTRATION, STATEMENT, bundle_text, time_point_text
+
+_CONTAINS = sr.RelationshipTypeValues.CONTAINS
+
+
+def text_items(results: StudyResults) -> Dataset:
+    """Return the container of Qualitative Evaluations (PS3.16 TID 1500) with all texts."""
+    container = sr.ContainerContentItem(
+        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS
+    )
+    container.ContentSequence = sr.ContentSequence(
+        [sr.TextContentItem(name=concept, value=text, relationship_type=_CONTAINS) for concept, text in _texts(results)]
+    )
+    return container
+
+
+def refusals(results: StudyResults) -> list[str]:
+    """Return every part that was not assessed with its reason in words, each reason once."""
+    found: dict[str, list[str]] = {}
+    for part, refusal in _refused_parts(results):
+        found.setdefault(refusal.detail, []).append(part)
+    return [f"{_listed(parts)}: {detail}" for detail, parts in found.items()]
+
+
+def clinical_text(value: ClinicalValue) -> str:
+    """Return a clinical value as people write it."""
+    name = value.name.replace("_", " ")
+    if isinstance(value.value, bool):
+        return f"{name}: {'yes' if value.value else 'no'}"
+    number = f"{value.value:g}" if isinstance(value.value, float) and abs(value.value) < 1e4 else str(value.value)
+    if isinstance(value.value, float):
+        number = f"{value.value:.4g}"
+    return f"{name}: {number} {value.unit}".rstrip()
+
+
+def _texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
+    yield codes.STATEMENT, STATEMENT
+    if results.demonstration:
+        yield codes.STATEMENT, DEMONSTRATION
+    for part, info in results.bundles.items():
+        yield codes.MODEL_USED, f"{part}: {bundle_text(info)}"
+    clinical = results.clinical
+    for value in clinical.used.values.values():
+        yield codes.CLINICAL_VALUE, clinical_text(value)
+    if clinical.missing:
+        yield codes.CLINICAL_MISSING, ", ".join(_words(clinical.missing))
+    for name, score in clinical.scores.items():
+        yield codes.CLINICAL_SCORE, f"{name.replace('_', ' ')}: {score_text(score)}"
+    for criterion, state in clinical.eligibility.items():
+        yield codes.ELIGIBILITY, f"{criterion}: {state.replace('_', ' ')}"
+    for refusal in refusals(results):
+        yield codes.NOT_ASSESSED, refusal
+    if not isinstance(results.comparison, NotAssessed):
+        for reason in results.comparison.reasons:
+            yield codes.COMPARISON, reason
+    for warning in (*results.baseline.warnings, *results.segmentation.warnings):
+        yield codes.WARNING, warning
+    for rejected in results.baseline.rejected:
+        yield codes.WARNING, f"A series was not used ({rejected.modality}): {rejected.reason}"
+
+
+def score_text(score: float | str) -> str:
+    """Return a clinical score as people write it."""
+    return f"{score:.3g}" if isinstance(score, float) else str(score)
+
+
+def _words(names: Iterable[str]) -> list[str]:
+    return [name.replace("_", " ") for name in names]
+
+
+def _refused_parts(results: StudyResults) -> Iterator[tuple[str, NotAssessed]]:
+    for forecast in results.forecasts:
+        for point in forecast.time_points:
+            where = f"{forecast.name} {time_point_text(point)}"
+            for name, response in (("RECIST 1.1", point.recist11), ("mRECIST", point.mrecist)):
+                if isinstance(response, NotAssessed):
+                    yield f"{name} {where}", response
+    for forecast in results.forecasts:
+        survival = forecast.survival
+        for name, curve in (
+            ("Overall survival", survival.os),
+            ("Progression-free survival", survival.pfs),
+            ("Time to progression", survival.ttp),
+        ):
+            if isinstance(curve, NotAssessed):
+                yield f"{name} under {forecast.name}", curve
+    if isinstance(results.comparison, NotAssessed):
+        yield "Comparison of regimens", results.comparison
+
+
+def _listed(parts: list[str]) -> str:
+    """Return a short list; of many parts the first word group and how many there are."""
+    if len(parts) <= 3:
+        return ", ".join(parts)
+    common = {part.split(" ")[0] for part in parts}
+    if len(common) == 1:
+        return f"{common.pop()} at all {len(parts)} time points"
+    return f"{parts[0]} and {len(parts) - 1} more"

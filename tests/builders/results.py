@@ -1,0 +1,212 @@
+"""A small forecast without models: a phantom with two phases, two regimens, and refusals.
+
+Everything is deterministic and quick; the numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from inference.case import ClinicalRecord, ClinicalValue, Phase
+from inference.clinical.summary import summarise
+from inference.imaging.measurement import measure_lesions, viable_ml
+from inference.provenance import MANUFACTURER
+from inference.results import (
+    Baseline,
+    Box,
+    BundleInfo,
+    Comparison,
+    GeneratedTimePoint,
+    Grid,
+    Lesion,
+    NotAssessed,
+    Reason,
+    RegimenForecast,
+    Response,
+    ResponseCategory,
+    Segmentation,
+    SeriesVolume,
+    StudyResults,
+    Survival,
+    SurvivalCurve,
+    TimePoint,
+    TimePointKind,
+    Tissue,
+    TissueMap,
+    TrajectoryPoint,
+    VirtualImage,
+)
+from reporting.context import Context, Equipment
+from reporting.uids import Uids
+from tests.builders.studies import Phantom, SeriesSpec, Sphere, image, slice_headers, uid
+
+PHANTOM = Phantom(
+    shape=(24, 128, 128),
+    spacing_mm=(5.0, 3.6, 3.6),
+    tumours=(Sphere((60.0, 150.0, 110.0), 22.0, core_mm=9.0), Sphere((75.0, 150.0, 165.0), 12.0)),
+)
+PHASES = ("arterial", "portal_venous")
+JOB_TIME = datetime(2026, 3, 2, 8, 30, tzinfo=UTC)
+
+
+def context(key: str = "test", job_time: datetime = JOB_TIME) -> Context:
+    """Return what builders are given besides results."""
+    return Context(job_time, Uids(key), Equipment(MANUFACTURER, "Hepatocast node", "0.1.0", "1"))
+
+
+def results(modality: str = "CT", phases: tuple[str, ...] = PHASES) -> StudyResults:
+    """Return a forecast of two regimens; the first has survival curves, the second has refusals."""
+    volumes = tuple(_volume(phase, k, modality) for k, phase in enumerate(phases, 1))
+    baseline = Baseline(volumes[0].headers[0].StudyInstanceUID, volumes, (), ("The liver reaches the edge.",))
+    segmentation = Segmentation(
+        labels=tissue_map(1.0),
+        lesions=(Lesion(1, "L1", uid("tracking", 1)), Lesion(2, "L2")),
+        bundle=_BUNDLES["segmenter"],
+        source_sop_instance_uid=None,
+        warnings=("Tumour denser than 220 HU was taken as lipiodol.",),
+    )
+    lesions = measure_lesions(segmentation.labels, baseline.primary.grid, (1, 2))
+    clinical = ClinicalRecord(
+        {"age": ClinicalValue("age", 63.0, "years"), "afp": ClinicalValue("afp", 210.0, "ng/mL")}
+    )
+    arterial = Phase.ARTERIAL in {v.phase for v in volumes}
+    return StudyResults(
+        baseline=baseline,
+        segmentation=segmentation,
+        baseline_lesions=lesions,
+        clinical=summarise(clinical),
+        forecasts=(
+            _forecast(baseline, "tace", "TACE", 0.8, arterial, Survival(_CURVE, _NO_PFS, _SHORT_CURVE)),
+            _forecast(baseline, "haic", "HAIC", 0.9, arterial, _NOTHING_COVERED),
+        ),
+        comparison=NotAssessed(
+            Reason.COMPARISON_NOT_SUPPORTED, "The regimens cannot be compared: only one of 2 is covered."
+        ),
+        bundles=_BUNDLES,
+        seed=7,
+        timings_s={"load": 0.5, "generate": 2.0},
+    )
+
+
+def with_comparison(found: StudyResults) -> StudyResults:
+    """Return the same forecast in which the regimens could be compared."""
+    return replace(
+        found,
+        comparison=Comparison("tace", 4.5, 0.83, ("longer expected survival", "limits overlap"), True),
+    )
+
+
+def tissue_map(scale: float, lipiodol: bool = False) -> TissueMap:
+    """Return the phantom's tissues with tumours scaled by `scale`."""
+    masks = PHANTOM.masks
+    tissue = np.zeros(PHANTOM.shape, np.uint8)
+    lesion = np.zeros(PHANTOM.shape, np.uint8)
+    tissue[masks["liver"]] = Tissue.LIVER
+    for number, tumour in enumerate(PHANTOM.tumours, 1):
+        inside = PHANTOM.sphere(tumour, tumour.radius_mm * scale) & masks["liver"]
+        tissue[inside], lesion[inside] = Tissue.VIABLE, number
+        if tumour.core_mm:
+            core = PHANTOM.sphere(tumour, tumour.core_mm) & inside
+            tissue[core] = Tissue.LIPIODOL if lipiodol else Tissue.NECROSIS
+    where = [np.nonzero((tissue > 0).any(axis=tuple({0, 1, 2} - {a})))[0] for a in range(3)]
+    z, y, x = ((int(w[0]), int(w[-1]) + 1) for w in where)
+    box = Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+    return TissueMap(box, tissue[box.slices].copy(), lesion[box.slices].copy())
+
+
+# ------------------------------------------------------------------ parts
+
+_BUNDLES = {
+    "segmenter": BundleInfo("segmentation in the study", "1", "a" * 64, "not trained: drawn by a reader"),
+    "generator": BundleInfo("mechanistic", "0.1.0", "b" * 64, "mechanistic"),
+    "survival": BundleInfo("cox_hcc_tace_seg", "1.0.0", "c" * 64, "real: HCC-TACE-Seg, n 105, events 93"),
+}
+_NOT_COVERED = NotAssessed(Reason.REGIMEN_NOT_COVERED, "The survival model says nothing about HAIC.")
+_NOTHING_COVERED = Survival(_NOT_COVERED, _NOT_COVERED, _NOT_COVERED)
+_NO_PFS = NotAssessed(Reason.ENDPOINT_NOT_COVERED, "The fitted patients have no progression-free survival.")
+
+
+def _curve(rate: float, last: int, median: float | None, rmst36: float | None) -> SurvivalCurve:
+    months = tuple(float(m) for m in range(last + 1))
+    survival = tuple(float(np.exp(-rate * m)) for m in months)
+    lower = tuple(float(np.exp(-1.4 * rate * m)) for m in months)
+    upper = tuple(float(np.exp(-0.7 * rate * m)) for m in months)
+    at = {m: (survival[m], lower[m], upper[m]) for m in (12, 24, 36) if m <= last}
+    return SurvivalCurve(months, survival, lower, upper, at, median, rmst36, 0.42, "high")
+
+
+_CURVE = _curve(0.03, 48, 23.1, 21.7)
+_SHORT_CURVE = _curve(0.01, 24, None, None)
+
+
+def _volume(phase: str, number: int, modality: str) -> SeriesVolume:
+    spec = SeriesSpec(phase=phase, modality=modality, number=number, study="results")
+    values = image(PHANTOM, phase)
+    intercept = spec.intercept if modality == "CT" else 0.0
+    z, y, x = PHANTOM.spacing_mm
+    affine = np.array(
+        [
+            [0.0, 0.0, x, spec.origin_mm[0]],
+            [0.0, y, 0.0, spec.origin_mm[1]],
+            [z, 0.0, 0.0, spec.origin_mm[2]],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    slices = PHANTOM.shape[0]
+    headers = tuple(slice_headers(spec, PHANTOM.shape, PHANTOM.spacing_mm))
+    return SeriesVolume(
+        series_instance_uid=spec.series_uid,
+        modality=modality,
+        phase=Phase(phase),
+        phase_evidence="Series Description says so.",
+        grid=Grid(PHANTOM.shape, affine, str(headers[0].FrameOfReferenceUID)),
+        stored=values.astype(np.int32) - int(intercept),
+        slope=np.ones(slices),
+        intercept=np.full(slices, intercept),
+        headers=headers,
+    )
+
+
+def _forecast(
+    baseline: Baseline, regimen_id: str, name: str, shrink: float, arterial: bool, survival: Survival
+) -> RegimenForecast:
+    plan = (
+        (1.0, TimePointKind.SCHEDULED, shrink),
+        (2.5, TimePointKind.BEST_RESPONSE, shrink * 0.8),
+        (6.0, TimePointKind.SCHEDULED, shrink * 0.95),
+    )
+    before = viable_ml(tissue_map(1.0), baseline.primary.grid)
+    trajectory = tuple(
+        TrajectoryPoint(float(m), before * 0.9**m, before * 1.2, (before * 0.8**m, before * 0.97**m))
+        for m in range(7)
+    )
+    points = tuple(_time_point(baseline, months, kind, scale, arterial) for months, kind, scale in plan)
+    return RegimenForecast(regimen_id, name, points, trajectory, survival)
+
+
+def _time_point(
+    baseline: Baseline, months: float, kind: TimePointKind, scale: float, arterial: bool
+) -> TimePoint:
+    grid = baseline.primary.grid
+    labels = tissue_map(scale, lipiodol=True)
+    images = tuple(_virtual(volume, labels) for volume in baseline.volumes)
+    volume = viable_ml(labels, grid)
+    generated = GeneratedTimePoint(months, kind, images, labels, (volume * 0.7, volume * 1.3))
+    no_arterial = NotAssessed(Reason.PHASE_MISSING, "mRECIST needs an arterial phase.")
+    return TimePoint(
+        generated=generated,
+        lesions=measure_lesions(labels, grid, (1, 2)),
+        viable_ml=volume,
+        recist11=Response(ResponseCategory.PR, 68.0 * scale, 100.0 * (scale - 1.0), ("L1", "L2")),
+        mrecist=Response(ResponseCategory.SD, 60.0 * scale, -20.0, ("L1",)) if arterial else no_arterial,
+    )
+
+
+def _virtual(volume: SeriesVolume, labels: TissueMap) -> VirtualImage:
+    stored = volume.stored[labels.box.slices].copy()
+    stored[labels.mask(Tissue.NECROSIS, Tissue.LIPIODOL)] += 150
+    stored[labels.mask(Tissue.VIABLE)] -= 20
+    return VirtualImage(volume.series_instance_uid, volume.phase, labels.box, stored)
