@@ -47,7 +47,33 @@ def run_worker(settings: NodeSettings, stop: threading.Event) -> None:
     database.dispose()
 
 
-ROLES: Mapping[str, Callable[[NodeSettings, threading.Event], None]] = {"worker": run_worker}
+def run_steward(settings: NodeSettings, stop: threading.Event) -> None:
+    """Assemble studies, deliver results and keep house until `stop` is set."""
+    database = open_database(settings.data_dir)
+    ledger = Ledger(database, system_clock)
+    engine = SqliteEngine(database, settings.jobs, system_clock, f"steward:{os.getpid()}")
+    assembler = Assembler(
+        database=database,
+        ledger=ledger,
+        engine=engine,
+        router=Router(settings.rules, settings.peers),
+        settings=settings.assembly,
+        data_dir=settings.data_dir,
+        clock=system_clock,
+        pacs=pacs_of(settings, database),
+    )
+    outbox = Outbox(database, settings, system_clock)
+    timers = BackgroundScheduler(timezone=UTC)
+    timers.add_job(assembler.step, "interval", seconds=ASSEMBLY_EVERY_S, max_instances=1, coalesce=True)
+    timers.start()
+    try:
+        outbox.run(stop)
+    finally:
+        timers.shutdown()
+        database.dispose()
+
+
+ROLES: Mapping[str, Callable[[NodeSettings, threading.Event], None]] = {"steward": run_steward, "worker": run_worker}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -91,7 +91,7 @@ def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
         if plan.forecast is None or plan.point is None:
             source: Sequence[Dataset] = results.baseline.primary.headers
         else:
-            source = virtual_series.headers(results, context, primaries[point_key(plan.forecast, plan.point)])
+            source = virtual_series.references(context, primaries[point_key(plan.forecast, plan.point)])
         yield _segmentation(results, context, plan, source)
 
 

@@ -44,6 +44,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 input refused.
 )
 app.command()(demo.demo)
 app.command()(serve.serve)
+app.command()(serve.worker)
 app.command()(run.run)
 app.command()(check.check)
 app.add_typer(rules.app, name="rules")

@@ -8,7 +8,7 @@ from dicom_node.errors import LeaseLost, TransientError
 from dicom_node.jobs.engine import Report
 from dicom_node.jobs.ledger import ResultRow
 from dicom_node.jobs.states import Revision, RevisionEvent
-from dicom_node.worker import JobOrder, Worker
+from dicom_node.worker import JobOrder, Worker, remove_earlier_attempts
 from inference.errors import ModelError, SegmentationMissing
 from tests.builders.dicom_files import ct_series
 from tests.builders.nodes import Node
@@ -137,3 +137,24 @@ def test_cancelling_a_running_job_keeps_its_results_out(node: Node) -> None:
     _worker(node, execute).step()
     assert node.states() == ["CANCELLED"]
     assert node.ledger.object_counts(1) == {}
+
+
+def test_a_worker_that_stalled_at_its_start_removes_nothing_of_its_successor(tmp_path: Path) -> None:
+    for fence in ("1", "2", "3"):
+        (tmp_path / fence).mkdir()
+    remove_earlier_attempts(tmp_path / "2")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
+    remove_earlier_attempts(tmp_path / "absent" / "1")
+
+
+def test_an_interrupted_worker_leaves_its_job_to_the_next(node: Node, clock) -> None:
+    def interrupted(_order: JobOrder, _report: Report) -> list[ResultRow]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _worker(node, interrupted).step()
+    node.assembler.step()
+    assert node.states() == ["RUNNING"]
+    clock.advance(node.jobs.lease_s + 1)
+    assert _worker(node, _write_one).step()
+    assert node.states() == ["DONE"]

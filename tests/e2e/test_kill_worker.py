@@ -13,6 +13,7 @@ import pydicom
 import pytest
 import yaml
 
+from dicom_node.clock import system_clock
 from dicom_node.database import reading, result_object
 from dicom_node.settings import AssemblySettings, JobSettings, Rule
 from tests.builders.nodes import Node
@@ -26,6 +27,7 @@ LEASES = {"lease_s": 1.0, "heartbeat_s": 0.2, "maximum_attempts": 50, "backoff_s
 
 def _queued(tmp_path: Path, clock) -> tuple[Node, Path]:
     """Return a node with one queued study, and its configuration."""
+    clock.now = system_clock() - 60  # the worker's own clock must find the job due
     study = write_study(tmp_path / "study", phases=("portal_venous",))
     node = Node(
         tmp_path / "data",

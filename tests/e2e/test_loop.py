@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +25,7 @@ from pydicom.dataset import Dataset
 from dicom_node.database import instance, open_database, reading, result_object
 from dicom_node.demo.orthanc_peer import free_port
 from inference.provenance import MANUFACTURER
-from tests.builders.judges import complaints_of_study
+from tests.builders.judges import dcentvfy, dciodvfy, dsrdump, sr_validator
 from tests.builders.orthanc import Orthanc
 from tests.builders.serving import ServingNode, serving
 from tests.builders.waiting import until
@@ -47,10 +51,10 @@ class Loop:
     def returned(self) -> dict[str, Dataset]:
         """Objects of the node that Orthanc has, by SOP Instance UID."""
         found = {}
-        for identifier in self.orthanc.instances(self.study_uid):
-            ds = pydicom.dcmread(self.orthanc.file(identifier))
+        for uid, identifier in self.orthanc.instances(self.study_uid).items():
+            ds = pydicom.dcmread(BytesIO(self.orthanc.file(f"/instances/{identifier}/file")))
             if ds.get("Manufacturer") == MANUFACTURER:
-                found[str(ds.SOPInstanceUID)] = ds
+                found[uid] = ds
         return found
 
 
@@ -70,7 +74,7 @@ def ircad(real_data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def loop(ircad: Path, needs_judge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
-    dcmsend, _ = needs_judge("dcmsend"), needs_judge("Orthanc")
+    dcmsend, program = needs_judge("dcmsend"), needs_judge("Orthanc")
     folder = tmp_path_factory.mktemp("loop")
     study_uid = str(pydicom.dcmread(ircad / "seg.dcm", stop_before_pixels=True).StudyInstanceUID)
     clinical = folder / "clinical.json"
@@ -80,9 +84,8 @@ def loop(ircad: Path, needs_judge, tmp_path_factory: pytest.TempPathFactory) -> 
     (source / "ct").symlink_to(ircad / "ct")
     (source / "seg.dcm").symlink_to(ircad / "seg.dcm")
     port = free_port()
-    with Orthanc(
-        nodes={"HEPATOCAST": ("127.0.0.1", port)}, route_to="HEPATOCAST", modalities=("CT", "SEG")
-    ) as orthanc:
+    nodes = {"HEPATOCAST": ("127.0.0.1", port)}
+    with Orthanc(program, nodes, route_to="HEPATOCAST", route_modalities=("CT", "SEG")) as orthanc:
         peer = {
             "name": "pacs",
             "ae_title": orthanc.ae_title,
@@ -164,9 +167,21 @@ def _result(loop: Loop) -> Path:
 
 
 def test_every_object_is_clean_under_the_judges(loop: Loop, tmp_path: Path, needs_judge) -> None:
-    for ds in loop.returned().values():
-        ds.save_as(tmp_path / f"{ds.SOPInstanceUID}.dcm")
-    assert complaints_of_study(tmp_path, needs_judge) == []
+    paths = []
+    for uid, ds in loop.returned().items():
+        paths.append(tmp_path / f"{uid}.dcm")
+        ds.save_as(paths[-1])
+    with ThreadPoolExecutor(2) as pool:
+        complaints = [
+            c for found in pool.map(partial(dciodvfy, needs_judge("dciodvfy")), paths) for c in found
+        ]
+    complaints += dcentvfy(needs_judge("dcentvfy"), paths)
+    reports = [p for p in paths if pydicom.dcmread(p, stop_before_pixels=True).Modality == "SR"]
+    assert len(reports) == 2
+    for report in reports:
+        complaints += sr_validator(needs_judge("DicomSRValidator"), report)
+        complaints += dsrdump(needs_judge("dsrdump"), report)
+    assert complaints == []
 
 
 def test_run_on_the_same_files_gives_the_same_bytes(loop: Loop, tmp_path: Path) -> None:
@@ -186,12 +201,16 @@ def test_run_on_the_same_files_gives_the_same_bytes(loop: Loop, tmp_path: Path) 
 
 def test_sent_again_nothing_new_comes(loop: Loop, needs_judge) -> None:
     """The same files arrive again, are recognised, and neither job nor object is made."""
-    before = {uid: ds.file_meta for uid, ds in loop.returned().items()}
+    before = set(loop.returned())
     log_before = loop.node.log.read_text(errors="replace").count("job")
-    loop.orthanc.send_study(loop.study_uid, "HEPATOCAST")
+    inputs = [i for uid, i in loop.orthanc.instances(loop.study_uid).items() if uid not in before]
+    body = json.dumps({"Resources": inputs}).encode()
+    request = urllib.request.Request(f"{loop.orthanc.url}/modalities/HEPATOCAST/store", body, method="POST")
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        assert json.loads(answer.read())["FailedInstancesCount"] == 0
     _send(needs_judge("dcmsend"), loop.orthanc, loop.source)
     quiet = time.monotonic() + 8.0
     until(lambda: time.monotonic() > quiet, within_s=20, every_s=0.5)
     assert [(r.number, str(r.state)) for r in loop.node.revisions()] == [(1, "DELIVERED")]
-    assert set(loop.returned()) == set(before)
+    assert set(loop.returned()) == before
     assert loop.node.log.read_text(errors="replace").count("job") == log_before

@@ -153,6 +153,7 @@ def test_a_held_study_can_be_retried_by_a_person(node: Node, clock) -> None:
     node.ledger.retry(1)
     node.assembler.step()
     assert node.states() == ["QUEUED"]
+    assert node.revisions()[0].inputs_sha256
 
 
 def test_a_study_that_no_rule_wants_is_ignored_with_the_reason(node: Node, clock) -> None:

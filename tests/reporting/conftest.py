@@ -1,0 +1,46 @@
+"""Objects of the phantom's forecast, written once for all tests of this folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from inference.results import StudyResults
+from reporting.outputs import BUILDERS, WrittenObject, build, write_objects
+from tests.builders.results import context, results
+
+
+@dataclass(frozen=True)
+class Written:
+    """A forecast and what was written of it."""
+
+    results: StudyResults
+    folder: Path
+    objects: tuple[WrittenObject, ...]
+
+    def paths(self, kind: str) -> list[Path]:
+        """Return the files of one kind, in the order in which they were written."""
+        return [self.folder / w.path for w in self.objects if w.kind == kind]
+
+    @property
+    def all_paths(self) -> list[Path]:
+        return [self.folder / w.path for w in self.objects]
+
+
+def write(found: StudyResults, folder: Path) -> Written:
+    objects = write_objects(build(found, context(), tuple(BUILDERS)), folder)
+    return Written(found, folder, tuple(objects))
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """CT, arterial and portal venous, two regimens."""
+    return write(results(), tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture(scope="session")
+def phantom_mr(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """MR, T1 portal venous only: mRECIST is refused."""
+    return write(results("MR", ("t1_portal_venous",)), tmp_path_factory.mktemp("phantom_mr"))
