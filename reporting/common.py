@@ -126,7 +126,7 @@ def new_dataset(results: StudyResults, context: Context, sop_class: UID, instanc
     It has no series yet; see `set_series`.
     """
     ds = Dataset()
-    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SpecificCharacterSet = character_set(results)
     ds.SOPClassUID = sop_class
     ds.SOPInstanceUID = instance
     set_patient_and_study(ds, source_header(results))
@@ -137,6 +137,20 @@ def new_dataset(results: StudyResults, context: Context, sop_class: UID, instanc
     ds.CodingSchemeIdentificationSequence = [codes.private_scheme()]
     set_file_meta(ds)
     return ds
+
+
+def character_set(results: StudyResults) -> str:
+    """Return Latin-1 where it suffices, because more programs read it, else UTF-8."""
+    header = source_header(results)
+    texts = [str(header[k].value) for k in PATIENT_AND_STUDY if k in header]
+    texts += [f.name for f in results.forecasts]
+    texts += [*results.baseline.warnings, *results.segmentation.warnings]
+    texts += [str(v.value) for v in results.clinical.used.values.values()]
+    try:
+        "".join(texts).encode("latin-1")
+    except UnicodeEncodeError:
+        return "ISO_IR 192"
+    return "ISO_IR 100"
 
 
 def source_header(results: StudyResults) -> Dataset:

@@ -7,14 +7,14 @@ rectangle in air is large enough for a legible label, no virtual image is made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from inference.errors import RejectedInput
-from inference.imaging.marker import PixelBox, air_outside, find_marker_box
+from inference.imaging.marker import PixelBox, find_common_marker_box
 from inference.results import (
     RegimenForecast,
     SeriesVolume,
@@ -32,7 +32,10 @@ LINE_LETTERS = 22
 
 _MARGIN = 3
 _TEXT_HU, _GROUND_HU = 700.0, -1000.0
-_AIR_STORED, _BODY_STORED = -1000, 0
+
+
+Ink = npt.NDArray[np.float64]
+"""Text as a raster of 0 to 1, (rows, columns)."""
 
 
 class NoRoomForMarker(RejectedInput):
@@ -56,10 +59,9 @@ def place_marker(results: StudyResults) -> Marker:
         There is none.
     """
     labels = [marker_lines(results, f, p) for f, p in time_points(results)]
-    volume = _common_air(results.baseline.volumes)
     for size in FONT_SIZES:
         rows, columns = _extent(labels, size)
-        box = find_marker_box(volume, (rows, columns))
+        box = find_common_marker_box(results.baseline.volumes, (rows, columns))
         if box is not None:
             return Marker(box, size)
     raise NoRoomForMarker(
@@ -78,17 +80,20 @@ def marker_lines(results: StudyResults, forecast: RegimenForecast, point: TimePo
     return tuple(lines)
 
 
-def burn(
-    stored: StoredValues, volume: SeriesVolume, index: int, marker: Marker, lines: Sequence[str]
-) -> None:
+def burn(stored: StoredValues, volume: SeriesVolume, index: int, marker: Marker, ink: Ink) -> None:
     """Write a label into one slice of stored values, (rows, columns), in place.
 
     Letters are bright on the value of air, and both lie within what the source's bits can store.
     """
     row0, col0, row1, col1 = marker.box
-    ink = _raster(lines, marker.font_size, (row1 - row0, col1 - col0))
     ground, text = _grey_levels(volume, index)
     stored[row0:row1, col0:col1] = np.rint(ground + (text - ground) * ink)
+
+
+def draw(lines: Sequence[str], marker: Marker) -> Ink:
+    """Draw the lines of a label at the size of the marker's box; 0 is ground, 1 is ink."""
+    row0, col0, row1, col1 = marker.box
+    return _raster(lines, marker.font_size, (row1 - row0, col1 - col0))
 
 
 def stored_range(volume: SeriesVolume) -> tuple[int, int]:
@@ -98,23 +103,6 @@ def stored_range(volume: SeriesVolume) -> tuple[int, int]:
     if int(header.PixelRepresentation):
         return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     return 0, (1 << bits) - 1
-
-
-def _common_air(volumes: tuple[SeriesVolume, ...]) -> SeriesVolume:
-    """Return one volume; of several a stand-in of one slice that is air where all of them are."""
-    if len(volumes) == 1:
-        return volumes[0]
-    air = np.logical_and.reduce([air_outside(v) for v in volumes])
-    first = volumes[0]
-    return replace(
-        first,
-        modality="CT",
-        grid=replace(first.grid, shape=(1, *air.shape)),
-        stored=np.where(air, _AIR_STORED, _BODY_STORED).astype(np.int32)[None],
-        slope=np.ones(1),
-        intercept=np.zeros(1),
-        headers=first.headers[:1],
-    )
 
 
 def _grey_levels(volume: SeriesVolume, index: int) -> tuple[int, int]:
@@ -158,7 +146,7 @@ def _extent(labels: Sequence[Sequence[str]], size: int) -> tuple[int, int]:
     return rows + 2 * _MARGIN, int(np.ceil(columns)) + 2 * _MARGIN
 
 
-def _raster(lines: Sequence[str], size: int, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+def _raster(lines: Sequence[str], size: int, shape: tuple[int, int]) -> Ink:
     """Draw lines of text; 0 is ground, 1 is ink."""
     image = Image.new("L", (shape[1], shape[0]), 0)
     draw = ImageDraw.Draw(image)

@@ -7,7 +7,6 @@ table, so that what refers to others comes after them, and one at a time, so tha
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID
 
 from inference.results import StudyResults
 from reporting import axes, charts, pdf, report, segmentation, virtual_series
 from reporting.checks import check
 from reporting.context import Context
+from reporting.encoding import FileEncoder
 
 Builder: TypeAlias = Callable[[StudyResults, Context], Iterator[Dataset]]
 
@@ -88,27 +87,21 @@ def _build(results: StudyResults, context: Context, kinds: Sequence[str]) -> Ite
             yield OutputObject(kind, dataset)
 
 
-def encode(dataset: Dataset) -> bytes:
-    """Return an object as the bytes of a DICOM file."""
-    buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
-
-
 def write_objects(objects: Iterable[OutputObject], folder: Path) -> list[WrittenObject]:
     """Write objects as ``folder/<kind>/<series>/<instance>.dcm`` and return what was written.
 
     File names are made of UIDs alone.
     """
-    return [_write(item, folder) for item in objects]
+    encoder = FileEncoder()
+    return [_write(item, folder, encoder) for item in objects]
 
 
-def _write(item: OutputObject, folder: Path) -> WrittenObject:
+def _write(item: OutputObject, folder: Path, encoder: FileEncoder) -> WrittenObject:
     ds = item.dataset
     relative = Path(item.kind) / str(ds.SeriesInstanceUID) / f"{ds.SOPInstanceUID}.dcm"
     if not (UID(ds.SeriesInstanceUID).is_valid and UID(ds.SOPInstanceUID).is_valid):
         raise ValueError("a UID that is no UID cannot become a file name")
-    data = encode(ds)
+    data = encoder.encode(ds)
     path = folder / relative
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

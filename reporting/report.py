@@ -57,7 +57,9 @@ def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
     images = slices.all()
     root = measurement_report(results, context, codes.ONCOLOGY_MEASUREMENT_REPORT, groups, images)
     root.ContentSequence.append(text_items(results))
-    series = SeriesOfNode(context.uids.derive("report series"), SERIES_NUMBER, "AI VIRTUAL follow-up report (SR)")
+    series = SeriesOfNode(
+        context.uids.derive("report series"), SERIES_NUMBER, "AI VIRTUAL follow-up report (SR)"
+    )
     yield document(results, context, root, images, series, context.uids.derive("report"))
 
 
@@ -196,9 +198,7 @@ def _prognosis(
     measurements = None
     algorithm = None
     if isinstance(curve, NotAssessed):
-        evaluations.append(
-            sr.QualitativeEvaluation(codes.endpoint_assessment(endpoint), codes.NOT_ASSESSED)
-        )
+        evaluations.append(sr.QualitativeEvaluation(codes.endpoint_assessment(endpoint), codes.NOT_ASSESSED))
         evaluations.append(_reason(curve))
     else:
         measurements = _curve_measurements(endpoint, curve)
@@ -256,9 +256,7 @@ def _comparison_groups(results: StudyResults, context: Context) -> list[Group]:
             measurements.append(_measured(codes.BENEFIT, comparison.benefit_months, codes.MONTH))
         if comparison.confidence is not None:
             measurements.append(
-                sr.Measurement(
-                    name=codes.CONFIDENCE, value=round(comparison.confidence, 4), unit=codes.ONE
-                )
+                sr.Measurement(name=codes.CONFIDENCE, value=round(comparison.confidence, 4), unit=codes.ONE)
             )
     return [
         Group(

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from inference.case import ClinicalValue
-from inference.results import NotAssessed, StudyResults
+from inference.results import ClinicalSummary, NotAssessed, StudyResults
 from reporting import codes
 from reporting.common import DEMONSTRATION, STATEMENT, bundle_text, time_point_text
 
@@ -18,11 +18,12 @@ _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
 def text_items(results: StudyResults) -> Dataset:
     """Return the container of Qualitative Evaluations (PS3.16 TID 1500) with all texts."""
-    container = sr.ContainerContentItem(
-        name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS
-    )
+    container = sr.ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(
-        [sr.TextContentItem(name=concept, value=text, relationship_type=_CONTAINS) for concept, text in _texts(results)]
+        [
+            sr.TextContentItem(name=concept, value=text, relationship_type=_CONTAINS)
+            for concept, text in _texts(results)
+        ]
     )
     return container
 
@@ -40,9 +41,11 @@ def clinical_text(value: ClinicalValue) -> str:
     name = value.name.replace("_", " ")
     if isinstance(value.value, bool):
         return f"{name}: {'yes' if value.value else 'no'}"
-    number = f"{value.value:g}" if isinstance(value.value, float) and abs(value.value) < 1e4 else str(value.value)
+    number = (
+        f"{value.value:g}" if isinstance(value.value, float) and abs(value.value) < 1e4 else str(value.value)
+    )
     if isinstance(value.value, float):
-        number = f"{value.value:.4g}"
+        number = f"{value.value:.4g}" if isinstance(value.value, float) else str(value.value)
     return f"{name}: {number} {value.unit}".rstrip()
 
 
@@ -52,15 +55,7 @@ def _texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
         yield codes.STATEMENT, DEMONSTRATION
     for part, info in results.bundles.items():
         yield codes.MODEL_USED, f"{part}: {bundle_text(info)}"
-    clinical = results.clinical
-    for value in clinical.used.values.values():
-        yield codes.CLINICAL_VALUE, clinical_text(value)
-    if clinical.missing:
-        yield codes.CLINICAL_MISSING, ", ".join(_words(clinical.missing))
-    for name, score in clinical.scores.items():
-        yield codes.CLINICAL_SCORE, f"{name.replace('_', ' ')}: {score_text(score)}"
-    for criterion, state in clinical.eligibility.items():
-        yield codes.ELIGIBILITY, f"{criterion}: {state.replace('_', ' ')}"
+    yield from _clinical_texts(results.clinical)
     for refusal in refusals(results):
         yield codes.NOT_ASSESSED, refusal
     if not isinstance(results.comparison, NotAssessed):
@@ -70,6 +65,17 @@ def _texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
         yield codes.WARNING, warning
     for rejected in results.baseline.rejected:
         yield codes.WARNING, f"A series was not used ({rejected.modality}): {rejected.reason}"
+
+
+def _clinical_texts(clinical: ClinicalSummary) -> Iterator[tuple[Code, str]]:
+    for value in clinical.used.values.values():
+        yield codes.CLINICAL_VALUE, clinical_text(value)
+    if clinical.missing:
+        yield codes.CLINICAL_MISSING, ", ".join(_words(clinical.missing))
+    for name, score in clinical.scores.items():
+        yield codes.CLINICAL_SCORE, f"{name.replace('_', ' ')}: {score_text(score)}"
+    for criterion, state in clinical.eligibility.items():
+        yield codes.ELIGIBILITY, f"{criterion}: {state.replace('_', ' ')}"
 
 
 def score_text(score: float | str) -> str:

@@ -160,6 +160,7 @@ def _plan(
     forecast: RegimenForecast | None,
     point: TimePoint | None,
 ) -> PlannedSegmentation:
+    key: tuple[str, ...]
     if forecast is None or point is None:
         labels, key, text = results.segmentation.labels, ("baseline",), "AI SEG baseline"
     else:

@@ -28,7 +28,7 @@ from inference.results import (
 from reporting import codes, virtual_series
 from reporting.common import (
     SeriesOfNode,
-    body_part,
+    character_set,
     clean_element,
     local_offset,
     months_text,
@@ -97,20 +97,24 @@ class KeySlices:
         self._context = context
         plans = virtual_series.virtual_series(results, context)
         self._virtual = virtual_series.primary_series(results, plans)
-        self._found: dict[str, Dataset] = {}
+        self._found: dict[tuple[int, int], Dataset] = {}
 
     def of(self, moment: Moment, index: int) -> Dataset:
         """Return the header of slice `index` of the primary series at a time point."""
-        if moment.forecast is None or moment.point is None:
-            header = self._baseline(index)
-        else:
-            plan = self._virtual[point_key(moment.forecast, moment.point)]
-            header = virtual_series.header(self._results, self._context, plan, index)
-        return self._found.setdefault(str(header.SOPInstanceUID), header)
+        key = (moment.order, index)
+        if key not in self._found:
+            self._found[key] = self._header(moment, index)
+        return self._found[key]
 
     def all(self) -> list[Dataset]:
         """Return all that were asked for."""
         return list(self._found.values())
+
+    def _header(self, moment: Moment, index: int) -> Dataset:
+        if moment.forecast is None or moment.point is None:
+            return self._baseline(index)
+        plan = self._virtual[point_key(moment.forecast, moment.point)]
+        return virtual_series.header(self._results, self._context, plan, index)
 
     def _baseline(self, index: int) -> Dataset:
         volume = self._results.baseline.primary
@@ -190,7 +194,9 @@ def measurement_report(
         ),
         imaging_measurements=groups,
         title=title,
-        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(codes.ENGLISH),
+        language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(
+            sr.CodedConcept.from_code(codes.ENGLISH)
+        ),
         referenced_images=images,
     )[0]
     wanted = codes.IMAGING_MEASUREMENTS.value
@@ -219,7 +225,7 @@ def _observation_context(context: Context) -> sr.ObservationContext:
     equipment = context.equipment
     return sr.ObservationContext(
         observer_device_context=sr.ObserverContext(
-            observer_type=codes.DEVICE,
+            observer_type=sr.CodedConcept.from_code(codes.DEVICE),
             observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
                 uid=hd.UID(context.uids.derive("device")),
                 name=equipment.model_name,
@@ -260,14 +266,13 @@ def document(
         device_serial_number=equipment.device_serial_number,
         series_description=series.description[:64],
     )
-    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SpecificCharacterSet = character_set(results)
     set_patient_and_study(ds, source_header(results))
     set_equipment(ds, context)
     set_dates(ds, context, local_offset(results))
     ds.InstanceCreatorUID = IMPLEMENTATION_CLASS_UID
     ds.ContentQualification = str(context.qualification)
     ds.SyntheticData = "YES"
-    ds.BodyPartExamined = body_part(source_header(results))
     ds.ContributingEquipmentSequence = [synthesizing_equipment(context, "Made the measurements")]
     ds.CodingSchemeIdentificationSequence = [codes.private_scheme()]
     set_file_meta(ds)

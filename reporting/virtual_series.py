@@ -42,7 +42,7 @@ from reporting.common import (
     volume_of,
 )
 from reporting.context import Context
-from reporting.marker import Marker, burn, marker_lines, place_marker
+from reporting.marker import Marker, burn, draw, marker_lines, place_marker
 
 FIRST_SERIES_NUMBER = 9001
 ABDOMEN_WINDOW = (60, 350)
@@ -132,7 +132,7 @@ class VirtualSeries:
 
 def virtual_series(results: StudyResults, context: Context) -> tuple[VirtualSeries, ...]:
     """Return the plan of all virtual series, in order, without pixels."""
-    plans = []
+    plans: list[VirtualSeries] = []
     for forecast, point in time_points(results):
         for image in point.generated.images:
             source = volume_of(results, image.series_instance_uid)
@@ -213,11 +213,11 @@ def _slices(
     marker: Marker,
 ) -> Iterator[Dataset]:
     shared = _series_elements(results, context, plan)
-    lines = marker_lines(results, plan.forecast, plan.point)
+    ink = draw(marker_lines(results, plan.forecast, plan.point), marker)
     for index, frame in enumerate(frames):
         ds = _merged(frame, shared, context, plan, index)
         values = slice_values(plan, index)
-        burn(values, plan.source, index, marker, lines)
+        burn(values, plan.source, index, marker, ink)
         ds.add_new("PixelData", "OW", values.astype(_dtype(plan.source)).tobytes())
         set_file_meta(ds)
         yield ds
@@ -225,7 +225,7 @@ def _slices(
 
 def slice_values(plan: VirtualSeries, index: int) -> npt.NDArray[np.int32]:
     """Return stored values of one slice, (rows, columns), without the label."""
-    values = plan.source.stored[index].copy()
+    values: npt.NDArray[np.int32] = plan.source.stored[index].copy()
     box = plan.image.box
     if box.start[0] <= index < box.stop[0]:
         _, rows, columns = box.slices
@@ -233,7 +233,7 @@ def slice_values(plan: VirtualSeries, index: int) -> npt.NDArray[np.int32]:
     return values
 
 
-def _dtype(volume: SeriesVolume) -> np.dtype[np.signedinteger | np.unsignedinteger]:  # type: ignore[type-arg]
+def _dtype(volume: SeriesVolume) -> npt.DTypeLike:
     header = volume.headers[0]
     kind = "i" if int(header.PixelRepresentation) else "u"
     return np.dtype(f"<{kind}{int(header.BitsAllocated) // 8}")
