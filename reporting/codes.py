@@ -158,7 +158,7 @@ ENGLISH = Code("en-US", "RFC5646", "English (United States)")
 DIAGNOSTIC_IMAGING_STUDY = Code("18748-4", "LN", "Diagnostic imaging study")
 PROCEDURES = {
     "CT": Code("25045-6", "LN", "CT unspecified body region"),
-    "MR": Code("25056-3", "LN", "MR unspecified body region"),
+    "MR": Code("25056-3", "LN", "MRI unspecified body region"),
 }
 
 # ------------------------------------------------------------------ provenance

@@ -85,7 +85,7 @@ def pdf_bytes(results: StudyResults, context: Context) -> bytes:
     _clinical_part(page, results)
     _model_part(page, results)
     page.add_page()
-    _chart_part(page, chart_images(results))
+    _chart_part(page, _worth_printing(results))
     return bytes(page.output())
 
 
@@ -189,6 +189,12 @@ def _model_part(page: _Page, results: StudyResults) -> None:
     )
     _table(page, TableSpec(("Part", "Model", "Trained on", "sha256"), (22, 52, 74, 34), rows))
     _line(page, f"Random seed {results.seed}.")
+
+
+def _worth_printing(results: StudyResults) -> list[Picture]:
+    """Return the charts; without any survival curve their chart repeats the reasons of the text."""
+    curves = any(_survival_rows(forecast) for forecast in results.forecasts)
+    return [picture for picture in chart_images(results) if curves or picture.name != "survival"]
 
 
 def _chart_part(page: _Page, pictures: Iterable[Picture]) -> None:

@@ -106,15 +106,17 @@ def survival_picture(results: StudyResults) -> RgbArray:
     figure = drawing.new_figure(heading)
     refused = [r for r in refusals(results) if not r.startswith(("mRECIST", "RECIST"))]
     if not curves:
-        _refusal_text(figure, refused, bottom=0.80, title="No survival curve was assessed", width=120)
+        words = _wrapped(refused, width=140)
+        _refusal_text(figure, words, top=0.82, title="No survival curve was assessed")
         return drawing.rgb(figure)
-    bottom = 0.30 if refused else 0.12
+    words = _wrapped(refused, width=170)
+    bottom = 0.20 + 0.0245 * len(words) if refused else 0.12
     width = 0.93 / len(curves) - 0.055
     for n, (endpoint, entries) in enumerate(curves.items()):
         axes = drawing.plain_axes(figure, 0.06 + n * 0.93 / len(curves), bottom, width, 0.84 - bottom)
         _draw_endpoint(axes, results, _ENDPOINT_NAMES[endpoint], entries)
     if refused:
-        _refusal_text(figure, refused, bottom=0.21, title="Not assessed", width=175)
+        _refusal_text(figure, words, top=0.105 + 0.0245 * len(words), title="Not assessed")
     return drawing.rgb(figure)
 
 
@@ -169,12 +171,16 @@ def _curve_label(forecast: RegimenForecast, curve: SurvivalCurve) -> str:
     return f"{forecast.name}: {median}{risk}"
 
 
-def _refusal_text(figure: Figure, lines: Sequence[str], bottom: float, title: str, width: int) -> None:
-    figure.text(0.035, bottom, title, fontsize=14.5, fontweight="bold", color=drawing.ALERT, va="top")
-    wrapped = [w for line in lines for w in textwrap.wrap(f"- {line}", width, subsequent_indent="   ")]
+def _wrapped(lines: Sequence[str], width: int) -> list[str]:
+    """Break lines at `width` letters, each with a dash in front."""
+    return [w for line in lines for w in textwrap.wrap(f"- {line}", width, subsequent_indent="   ")]
+
+
+def _refusal_text(figure: Figure, words: Sequence[str], top: float, title: str) -> None:
+    figure.text(0.035, top, title, fontsize=14.5, fontweight="bold", color=drawing.ALERT, va="top")
     figure.text(
-        0.035, bottom - 0.037, "\n".join(wrapped), fontsize=11.5, color=drawing.INK, va="top", linespacing=1.4
-    )
+        0.035, top - 0.037, "\n".join(words), fontsize=11.5, color=drawing.INK, va="top", linespacing=1.4
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------ course
@@ -186,7 +192,7 @@ def course_picture(results: StudyResults) -> RgbArray:
         results,
         "Predicted tumour burden",
         "Viable tumour after the start of treatment; bands are 80 % intervals and may reach beyond the axis; "
-        "below: RECIST 1.1 / mRECIST",
+        "below: RECIST 1.1 / mRECIST (n/a: not assessed)",
     )
     figure = drawing.new_figure(heading)
     count = max(len(results.forecasts), 1)
@@ -196,7 +202,7 @@ def course_picture(results: StudyResults) -> RgbArray:
     for n, forecast in enumerate(results.forecasts):
         row, column = divmod(n, columns)
         height = 0.82 / rows
-        below = 0.07 + 0.024 * len(forecast.time_points)
+        below = 0.07 + 0.026 * max(len(f.time_points) for f in results.forecasts)
         axes = drawing.plain_axes(
             figure, 0.06 + column * 0.93 / columns, 0.05 + (rows - 1 - row) * height + below,
             0.93 / columns - 0.045, height - below - 0.045,
@@ -260,7 +266,7 @@ def _list_points(axes: Axes, forecast: RegimenForecast) -> None:
     ]
     height = axes.get_position().height
     axes.text(
-        0.0, -0.045 / height, "\n".join(lines), transform=axes.transAxes, fontsize=12, color=drawing.INK,
+        0.012, -0.052 / height, "\n".join(lines), transform=axes.transAxes, fontsize=12, color=drawing.INK,
         va="top", linespacing=1.45,
     )  # fmt: skip
 
@@ -356,7 +362,7 @@ def _grey_limits(results: StudyResults, values: Voxels) -> tuple[float, float]:
 
 def _image_axes(figure: Figure, column: int, row: int, columns: int) -> Axes:
     width = 0.94 / columns
-    axes = figure.add_axes((0.03 + column * width + 0.004, 0.475 - row * 0.4, width - 0.008, 0.385))
+    axes = figure.add_axes((0.03 + column * width + 0.004, 0.475 - row * 0.387, width - 0.008, 0.385))
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

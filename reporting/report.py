@@ -55,7 +55,7 @@ def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
         groups += _prognosis_groups(results, context, forecast)
     groups += _comparison_groups(results, context)
     images = slices.all()
-    root = measurement_report(results, context, codes.ONCOLOGY_MEASUREMENT_REPORT, groups, images)
+    root = measurement_report(results, context, codes.ONCOLOGY_MEASUREMENT_REPORT, groups, images[:1])
     root.ContentSequence.append(text_items(results))
     series = SeriesOfNode(
         context.uids.derive("report series"), SERIES_NUMBER, "AI VIRTUAL follow-up report (SR)"

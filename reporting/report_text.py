@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from inference.case import ClinicalValue
-from inference.results import ClinicalSummary, NotAssessed, StudyResults
+from inference.results import ClinicalSummary, NotAssessed, StudyResults, Survival
 from reporting import codes
 from reporting.common import DEMONSTRATION, STATEMENT, bundle_text, time_point_text
 
@@ -95,16 +95,24 @@ def _refused_parts(results: StudyResults) -> Iterator[tuple[str, NotAssessed]]:
                 if isinstance(response, NotAssessed):
                     yield f"{name} {where}", response
     for forecast in results.forecasts:
-        survival = forecast.survival
-        for name, curve in (
-            ("Overall survival", survival.os),
-            ("Progression-free survival", survival.pfs),
-            ("Time to progression", survival.ttp),
-        ):
-            if isinstance(curve, NotAssessed):
-                yield f"{name} under {forecast.name}", curve
+        for name, refusal in _refused_endpoints(forecast.survival):
+            yield f"{name} under {forecast.name}", refusal
     if isinstance(results.comparison, NotAssessed):
         yield "Comparison of regimens", results.comparison
+
+
+def _refused_endpoints(survival: Survival) -> Iterator[tuple[str, NotAssessed]]:
+    """Yield end points that were not assessed; one word for all of them when the reason is the same."""
+    if isinstance(survival.os, NotAssessed) and survival.os == survival.pfs == survival.ttp:
+        yield "Survival", survival.os
+        return
+    for name, curve in (
+        ("Overall survival", survival.os),
+        ("Progression-free survival", survival.pfs),
+        ("Time to progression", survival.ttp),
+    ):
+        if isinstance(curve, NotAssessed):
+            yield name, curve
 
 
 def _listed(parts: list[str]) -> str:

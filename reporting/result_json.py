@@ -24,7 +24,7 @@ from inference.results import (
     TimePoint,
     Tissue,
 )
-from reporting.common import point_key, source_header
+from reporting.common import point_key, source_header, time_points
 from reporting.marker import place_marker
 
 if TYPE_CHECKING:
@@ -34,13 +34,14 @@ SCHEMA = 1
 """Version of the document's form."""
 
 Json: TypeAlias = dict[str, Any]
+SeriesOfPoints: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
+"""`reporting.common.point_key` of a time point -> phase -> Series Instance UID."""
 
 
 def result_document(
     results: StudyResults,
     written: Sequence[WrittenObject],
     report_s: float,
-    virtual_series_uids: Mapping[tuple[str, str], str] | None = None,
 ) -> Json:
     """Return the document.
 
@@ -51,11 +52,9 @@ def result_document(
         What was written; virtual series are matched to their time points by order.
     report_s : float
         Seconds that building and writing took.
-    virtual_series_uids : mapping, optional
-        Series Instance UID of the primary virtual series by `reporting.common.point_key`; by default it
-        is concluded from the order of `written`.
     """
-    uids = virtual_series_uids if virtual_series_uids is not None else _virtual_uids(results, written)
+    uids = _virtual_uids(results, written)
+    primary = str(results.baseline.primary.phase)
     timings = {name: round(value, 3) for name, value in results.timings_s.items()} | {
         "report": round(report_s, 3)
     }
@@ -68,7 +67,7 @@ def result_document(
         "timings_s": timings,
         "segmentation": _segmentation(results),
         "clinical": _clinical(results),
-        "regimens": [_regimen(f, uids) for f in results.forecasts],
+        "regimens": [_regimen(f, uids, primary) for f in results.forecasts],
         "second_opinions": [],
         "comparison": _comparison(results),
         "warnings": [*results.baseline.warnings, *results.segmentation.warnings],
@@ -148,24 +147,27 @@ def _used(record: ClinicalRecord) -> Json:
     }
 
 
-def _regimen(forecast: RegimenForecast, uids: Mapping[tuple[str, str], str]) -> Json:
+def _regimen(forecast: RegimenForecast, uids: SeriesOfPoints, primary: str) -> Json:
     survival = forecast.survival
     return {
         "id": forecast.regimen_id,
         "name": forecast.name,
-        "time_points": [_time_point(p, uids.get(point_key(forecast, p))) for p in forecast.time_points],
+        "time_points": [
+            _time_point(p, uids.get(point_key(forecast, p), {}), primary) for p in forecast.time_points
+        ],
         "os": _curve(survival.os),
         "pfs": _curve(survival.pfs),
         "ttp": _curve(survival.ttp),
     }
 
 
-def _time_point(point: TimePoint, series_uid: str | None) -> Json:
+def _time_point(point: TimePoint, uids: Mapping[str, str], primary: str) -> Json:
     low, high = point.generated.viable_ml_interval80
     return {
         "months": point.generated.months,
         "kind": str(point.generated.kind),
-        "series_instance_uid": series_uid,
+        "series_instance_uid": uids.get(primary),
+        "series_instance_uids": dict(uids),
         "recist11": _response(point.recist11),
         "mrecist": _response(point.mrecist),
         "viable_ml": round(point.viable_ml, 2),
@@ -225,21 +227,23 @@ def _comparison(results: StudyResults) -> Json:
     }
 
 
-def _virtual_uids(results: StudyResults, written: Sequence[WrittenObject]) -> dict[tuple[str, str], str]:
-    """Return the Series Instance UID of the primary virtual series of each time point.
+def _virtual_uids(results: StudyResults, written: Sequence[WrittenObject]) -> SeriesOfPoints:
+    """Return the Series Instance UIDs of the virtual series of each time point.
 
-    Builders write all series of the primary volume before those of another phase, in the order of the
-    time points.
+    `reporting.virtual_series` writes all series of one baseline volume before those of the next, each in
+    the order of the time points.
     """
     series = list(dict.fromkeys(w.series_instance_uid for w in written if w.kind == "virtual_series"))
-    primary = results.baseline.primary.series_instance_uid
-    keys = [
-        point_key(f, p)
-        for f in results.forecasts
-        for p in f.time_points
-        if any(i.series_instance_uid == primary for i in p.generated.images)
+    drawn = [
+        (point_key(forecast, point), str(volume.phase))
+        for volume in results.baseline.volumes
+        for forecast, point in time_points(results)
+        if any(i.series_instance_uid == volume.series_instance_uid for i in point.generated.images)
     ]
-    return dict(zip(keys, series, strict=False))
+    found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for (key, phase), uid in zip(drawn, series, strict=False):
+        found[key][phase] = uid
+    return found
 
 
 def _objects(written: Sequence[WrittenObject]) -> list[Json]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pack_bits
 from pydicom.sr.coding import Code
@@ -204,7 +205,8 @@ def _segmentation(
     _dimensions(ds, context, plan)
     ds.SharedFunctionalGroupsSequence = [_shared_groups(volume)]
     first = plan.labels.box.start[0]
-    ds.PerFrameFunctionalGroupsSequence = [_frame_groups(part, source[first + k], k) for part, k in frames]
+    groups = _FrameGroups(source)
+    ds.PerFrameFunctionalGroupsSequence = [groups.of(part, k, first + k) for part, k in frames]
     ds.NumberOfFrames = len(frames)
     ds.add_new("PixelData", "OB", _packed(frames, plan.labels, volume.grid.shape[1:]))
     return ds
@@ -310,25 +312,52 @@ def _shared_groups(volume: SeriesVolume) -> Dataset:
     return groups
 
 
-def _frame_groups(part: Segment, source: Dataset, index: int) -> Dataset:
-    groups = Dataset()
-    image = reference(source.SOPClassUID, source.SOPInstanceUID)
-    image.PurposeOfReferenceCodeSequence = [codes.item(codes.SOURCE_IMAGE)]
-    image.SpatialLocationsPreserved = "YES"
-    derivation = Dataset()
-    derivation.SourceImageSequence = [image]
-    derivation.DerivationCodeSequence = [codes.item(codes.SEGMENTATION_SOURCE)]
-    groups.DerivationImageSequence = [derivation]
-    content = Dataset()
-    content.DimensionIndexValues = [part.number, index + 1]
-    groups.FrameContentSequence = [content]
-    position = Dataset()
-    position.ImagePositionPatient = [decimal(v) for v in source.ImagePositionPatient]
-    groups.PlanePositionSequence = [position]
-    segment = Dataset()
-    segment.ReferencedSegmentNumber = part.number
-    groups.SegmentIdentificationSequence = [segment]
-    return groups
+class _FrameGroups:
+    """Functional groups of frames; what frames of one slice or one segment share is made once."""
+
+    def __init__(self, source: Sequence[Dataset]) -> None:
+        self._source = source
+        self._purpose = [codes.item(codes.SOURCE_IMAGE)]
+        self._derivation = [codes.item(codes.SEGMENTATION_SOURCE)]
+        self._slices: dict[int, tuple[DataElement, DataElement]] = {}
+        self._segments: dict[int, DataElement] = {}
+
+    def of(self, part: Segment, k: int, slice_index: int) -> Dataset:
+        """Return the item of one frame: slice `k` of the tissue map's box, `slice_index` of the series."""
+        groups = Dataset()
+        for element in self._of_slice(slice_index):
+            groups.add(element)
+        groups.add(self._of_segment(part.number))
+        content = Dataset()
+        content.DimensionIndexValues = [part.number, k + 1]
+        groups.FrameContentSequence = [content]
+        return groups
+
+    def _of_slice(self, slice_index: int) -> tuple[DataElement, DataElement]:
+        if slice_index not in self._slices:
+            source = self._source[slice_index]
+            image = reference(source.SOPClassUID, source.SOPInstanceUID)
+            image.PurposeOfReferenceCodeSequence = self._purpose
+            image.SpatialLocationsPreserved = "YES"
+            derivation = Dataset()
+            derivation.SourceImageSequence = [image]
+            derivation.DerivationCodeSequence = self._derivation
+            position = Dataset()
+            position.ImagePositionPatient = [decimal(v) for v in source.ImagePositionPatient]
+            groups = Dataset()
+            groups.DerivationImageSequence = [derivation]
+            groups.PlanePositionSequence = [position]
+            self._slices[slice_index] = groups["DerivationImageSequence"], groups["PlanePositionSequence"]
+        return self._slices[slice_index]
+
+    def _of_segment(self, number: int) -> DataElement:
+        if number not in self._segments:
+            segment = Dataset()
+            segment.ReferencedSegmentNumber = number
+            groups = Dataset()
+            groups.SegmentIdentificationSequence = [segment]
+            self._segments[number] = groups["SegmentIdentificationSequence"]
+        return self._segments[number]
 
 
 def _packed(frames: Sequence[tuple[Segment, int]], labels: TissueMap, shape: tuple[int, int]) -> bytes:

@@ -244,7 +244,8 @@ def _merged(frame: Dataset, shared: Dataset, context: Context, plan: VirtualSeri
     ds = Dataset()
     ds.update({e.tag: e for e in frame})
     ds.update({e.tag: e for e in shared})
-    ds.SOPInstanceUID = instance_uid(context, plan, index)
+    # A new element: assigning a value would change the one that the slices of all series share.
+    ds.add_new("SOPInstanceUID", "UI", instance_uid(context, plan, index))
     return ds
 
 

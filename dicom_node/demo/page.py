@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydicom import dcmread
 
@@ -109,12 +111,12 @@ class _Viewer:
     def _choose_slices(self, phases: Mapping[str, str]) -> None:
         uid = next((u for u in phases.values() if u in self.stacks), next(iter(self.stacks)))
         stack = self.stacks[uid]
-        focus = None
+        focus: npt.NDArray[np.bool_] | None = None
         for candidate in phases.values():
             if candidate in self.segmentations:
                 masks = pictures.read_segments(self.segmentations[candidate], stack).masks
                 if "liver" in masks:
-                    focus = masks["liver"].any(axis=(1, 2))
+                    focus = np.asarray(masks["liver"].any(axis=(1, 2)))
         self.slices = pictures.chosen_slices(stack, focus)
 
 

@@ -52,6 +52,7 @@ _VALUES: dict[str, Callable[[Dataset], str]] = {
 
 def content_tree(item: Dataset) -> Line:
     """Return the content item and all below it (PS3.3 C.17.3)."""
-    value = _VALUES.get(str(item.get("ValueType", "CONTAINER")), lambda _item: "")(item)
+    show = _VALUES.get(str(item.get("ValueType", "CONTAINER")))
+    value = show(item) if show else ""
     children = tuple(content_tree(child) for child in item.get("ContentSequence", []))
     return Line(_meaning(item.get("ConceptNameCodeSequence")), value, children)

@@ -19,6 +19,7 @@ from dicom_node.clock import Clock
 from dicom_node.database import audit, instance, reading, result_object, revision, study, writing
 from dicom_node.errors import ConfigurationError, LeaseLost
 from dicom_node.jobs.states import (
+    OBJECT_TRANSITIONS,
     ObjectEvent,
     ResultObject,
     Revision,
@@ -314,7 +315,8 @@ class Ledger:
     def supersede(self, connection: sa.Connection, revision_id: int) -> None:
         """End a revision whose inputs changed; what was not sent yet is withdrawn."""
         self.apply(connection, revision_id, RevisionEvent.INPUT_CHANGED, "more or other images came")
-        self._change_objects(connection, revision_id, ResultObject.READY, ObjectEvent.REVISION_SUPERSEDED)
+        mine = result_object.c.revision_id == revision_id
+        self._change_objects(connection, mine, ResultObject.READY, ObjectEvent.REVISION_SUPERSEDED)
 
     def cancel(self, revision_id: int) -> RevisionRow:
         """Cancel a revision on a person's request; returns it as it was before."""
@@ -328,28 +330,47 @@ class Ledger:
         Objects that a peer rejected are sent again; without any the study is routed again.
         """
         with writing(self.database) as connection:
+            mine = result_object.c.revision_id == revision_id
             count = self._change_objects(
-                connection, revision_id, ResultObject.REJECTED, ObjectEvent.RETRY, next_attempt_at=0.0
+                connection, mine, ResultObject.REJECTED, ObjectEvent.RETRY, next_attempt_at=0.0
             )
             event = RevisionEvent.DELIVERY_RETRIED if count else RevisionEvent.RETRY
             return self.apply(connection, revision_id, event)
 
+    def change_objects(self, ids: Sequence[int], event: ObjectEvent, detail: str = "") -> int:
+        """Change the states of result objects, all in one transaction; returns how many changed.
+
+        Objects whose state has no such change any more (a revision was superseded meanwhile) stay as
+        they are.
+        """
+        if not ids:
+            return 0
+        with writing(self.database) as connection:
+            changed = 0
+            for state in ResultObject:
+                if (state, event) in OBJECT_TRANSITIONS:
+                    chosen = result_object.c.id.in_(ids)
+                    changed += self._change_objects(connection, chosen, state, event, detail)
+            return changed
+
     def _change_objects(
         self,
         connection: sa.Connection,
-        revision_id: int,
+        chosen: sa.ColumnElement[bool],
         state: ResultObject,
         event: ObjectEvent,
+        detail: str = "",
         **values: object,
     ) -> int:
         after = object_transition(state, event)
-        mine = sa.and_(result_object.c.revision_id == revision_id, result_object.c.state == state)
+        mine = sa.and_(chosen, result_object.c.state == state)
         uids = connection.execute(sa.select(result_object.c.sop_instance_uid).where(mine)).scalars().all()
+        now = self.clock()
         connection.execute(
-            sa.update(result_object).where(mine).values(state=after, changed_at=self.clock(), **values)
+            sa.update(result_object).where(mine).values(state=after, changed_at=now, detail=detail, **values)
         )
         for uid in uids:
-            self._record(connection, "object", uid, state, after, event, "")
+            self._record(connection, "object", uid, state, after, event, detail)
         return len(uids)
 
     def _record(

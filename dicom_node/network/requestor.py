@@ -278,7 +278,7 @@ def _encoded_command(command: Dataset) -> bytes:
 
 
 def _has_no_data_set(command: bytearray) -> bool:
-    return decode(BytesIO(command), True, True).get("CommandDataSetType") == NO_DATA_SET
+    return bool(decode(BytesIO(command), True, True).get("CommandDataSetType") == NO_DATA_SET)
 
 
 def _split(pdu: bytearray) -> Iterator[tuple[int, int, memoryview]]:

@@ -1,0 +1,59 @@
+"""``hepatocast check``: does the configuration hold, on this machine and with its peers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dicom_node.selftest import Check
+
+
+def check(
+    config: Annotated[
+        list[Path] | None, typer.Option("--config", help="The configuration of the node; several times.")
+    ] = None,
+    pacs: Annotated[str | None, typer.Option(help="Only the peer of this name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check the configuration, the data folder and every peer, each line with what to do.
+
+    For each peer: C-ECHO, which kinds of objects it accepts, C-FIND where it is configured, and a
+    marked test object (patient HEPATOCAST-CHECK) that is stored, committed and read back.
+
+    Exit codes: 0 all is well, 1 something is not, 2 the configuration is wrong.
+    """
+    from dicom_node.clock import system_clock
+    from dicom_node.selftest import check_machine, check_peer
+    from dicom_node.settings import load_settings
+
+    settings = load_settings(config or [])
+    peers = settings.peers if pacs is None else (settings.peer(pacs),)
+    found = [*check_machine(settings)]
+    for peer in peers:
+        found += check_peer(settings, peer, system_clock)
+    if as_json:
+        typer.echo(json.dumps([asdict(c) for c in found], indent=1))
+    else:
+        _print(found)
+        if not peers:
+            typer.echo("no peers are configured; add the PACS under peers:")
+    if not all(c.passed for c in found):
+        raise typer.Exit(1)
+
+
+def _print(found: list[Check]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for title in ("", "Where", "Check", "Found"):
+        table.add_column(title, overflow="fold")
+    for item in found:
+        mark = "[green]✓[/green]" if item.passed else "[red]✗[/red]"
+        table.add_row(mark, item.subject, item.name, item.detail)
+    Console().print(table)
