@@ -43,7 +43,7 @@ def forecasting(settings: NodeSettings) -> Execute:
                 sop_instance_uid=made.sop_instance_uid,
                 study_instance_uid=row.study_instance_uid,
                 series_instance_uid=made.series_instance_uid,
-                path=str(made.path.relative_to(settings.data_dir)),
+                path=str((order.folder / made.path).relative_to(settings.data_dir)),
                 sha256=made.sha256,
             )
             for peer in plan.send_to

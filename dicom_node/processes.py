@@ -118,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format=f"%(asctime)s %(levelname)s {chosen.role} %(name)s %(message)s",
         stream=sys.stderr,
     )
+    for chatty in ("apscheduler", "highdicom"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())

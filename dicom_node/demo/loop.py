@@ -140,7 +140,7 @@ def without_network(demo: Demonstration, settings: NodeSettings) -> Path:
     done = forecast(order, settings, demo.out, demo.say)
     by_kind: dict[str, list[Path]] = defaultdict(list)
     for made in done.objects:
-        by_kind[made.kind].append(made.path)
+        by_kind[made.kind].append(demo.out / made.path)
     returned = Returned(demo.files, {kind: tuple(paths) for kind, paths in by_kind.items()})
     return write_page(demo.out, done.document, returned, (), "a folder")
 
@@ -162,7 +162,7 @@ def over_the_network(demo: Demonstration) -> Path:
             config = _configuration(work, node_port, pacs_port, demo.clinical)
             settings = load_settings([config])
             timeline = Timeline(demo.clock, demo.clock())
-            with _node(config, work / "node.log"):
+            with _node(config, demo.out / "node.log"):
                 demo.say("the node and its PACS start", 0.02)
                 _wait_for(settings.data_dir / "listener.port")
                 _send(demo, settings, timeline)

@@ -11,7 +11,9 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-UNLIMITED_XPATH = "-Xmx3g -Djdk.xml.xpathTotalOpLimit=0 -Djdk.xml.xpathExprOpLimit=0 -Djdk.xml.xpathExprGrpLimit=0"
+UNLIMITED_XPATH = (
+    "-Xmx3g -Djdk.xml.xpathTotalOpLimit=0 -Djdk.xml.xpathExprOpLimit=0 -Djdk.xml.xpathExprGrpLimit=0"
+)
 """DicomSRValidator needs Java's limits on XPath lifted, and memory for long reports."""
 
 SYNTHETIC_DATA = r"\(0x0008,0x001c\)"

@@ -1,0 +1,62 @@
+"""Charts and the PDF: valid containers, and nothing in them that names the patient."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import numpy as np
+import pydicom
+
+from tests.reporting.conftest import Written
+
+
+def test_charts_are_colour_images_of_a_readable_size(phantom):
+    charts = [pydicom.dcmread(path) for path in phantom.paths("charts")]
+    assert len(charts) == 3
+    for ds in charts:
+        assert (ds.Modality, ds.ConversionType, ds.PhotometricInterpretation) == ("OT", "WSD", "RGB")
+        assert ds.SyntheticData == "YES"
+        assert ds.pixel_array.shape == (1000, 1600, 3)
+        assert len(np.unique(ds.pixel_array.reshape(-1, 3), axis=0)) > 50
+        assert "DEMONSTRATION MODEL" in ds.ImageComments
+
+
+def test_charts_differ_when_the_forecast_does(phantom, phantom_mr):
+    first = [pydicom.dcmread(p).PixelData for p in phantom.paths("charts")]
+    second = [pydicom.dcmread(p).PixelData for p in phantom_mr.paths("charts")]
+    assert first[2] != second[2]
+
+
+def _text(written: Written, needs_judge, tmp_path) -> str:
+    ds = pydicom.dcmread(written.paths("pdf")[0])
+    assert ds.MIMETypeOfEncapsulatedDocument == "application/pdf"
+    assert ds.EncapsulatedDocument.startswith(b"%PDF")
+    (tmp_path / "report.pdf").write_bytes(ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength])
+    program = needs_judge("pdftotext")
+    done = subprocess.run(
+        [program, "-layout", str(tmp_path / "report.pdf"), "-"], capture_output=True, text=True, check=True
+    )
+    return " ".join(done.stdout.split())
+
+
+def test_the_pdf_tells_what_was_found_and_refused_and_names_nobody(phantom, needs_judge, tmp_path):
+    text = _text(phantom, needs_judge, tmp_path)
+    assert "DEMONSTRATION MODEL" in text
+    assert "TACE" in text
+    assert "23.1 mo" in text
+    assert "The survival model says nothing about HAIC" in text
+    assert "cccccccc" in text
+    assert "PHANTOM" not in text.upper().replace("PHANTOM WORKS", "")
+    assert "PH1" not in text
+
+
+def test_the_pdf_has_few_pages(phantom, tmp_path):
+    program = shutil.which("pdfinfo")
+    ds = pydicom.dcmread(phantom.paths("pdf")[0])
+    pages = ds.EncapsulatedDocument.count(b"/Type /Page\n")
+    if program:
+        (tmp_path / "r.pdf").write_bytes(ds.EncapsulatedDocument)
+        info = subprocess.run([program, str(tmp_path / "r.pdf")], capture_output=True, text=True, check=True)
+        pages = int(next(line for line in info.stdout.splitlines() if line.startswith("Pages")).split()[1])
+    assert 2 <= pages <= 4
