@@ -13,9 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy
-import scipy
-
 from dicom_node.digests import data_set_sha256, inputs_digest
 from dicom_node.settings import NodeSettings, Outputs
 from inference.case import Case, ClinicalRecord
@@ -70,9 +67,23 @@ def case_digest(case: Case) -> str:
     )
 
 
+BYTES_DEPEND_ON = (
+    "numpy",
+    "scipy",
+    "simpleitk",
+    "pydicom",
+    "highdicom",
+    "pillow",
+    "matplotlib",
+    "fpdf2",
+)
+"""Distributions whose versions may change the bytes of an output object."""
+
+
 def backend() -> str:
-    """Return what computed the numbers: other libraries may round otherwise."""
-    return f"cpu {platform.machine()} float32 numpy {numpy.__version__} scipy {scipy.__version__}"
+    """Return what computed the numbers and drew the pictures: other versions may do it otherwise."""
+    versions = " ".join(f"{name} {version(name)}" for name in BYTES_DEPEND_ON)
+    return f"cpu {platform.machine()} float32 {versions}"
 
 
 def job_key(order: Order, inputs_sha256: str, bundles: Bundles, settings: NodeSettings) -> str:

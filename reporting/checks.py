@@ -11,9 +11,9 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, SegmentationStorage
 
-from inference.errors import InferenceError
 from inference.provenance import MANUFACTURER
 from reporting.context import Context
+from reporting.errors import CheckFailed
 
 _REQUIRED = (
     "SOPClassUID",
@@ -50,12 +50,8 @@ _DOSE_AND_EXPOSURE = (
 _LENGTHS = {"SH": 16, "CS": 16, "AE": 16, "DS": 16, "IS": 12, "LO": 64, "UI": 64, "ST": 1024, "LT": 10240}
 
 
-class FaultyObject(InferenceError):
-    """A builder made an object that must not leave the node."""
-
-
 def check(ds: Dataset, context: Context) -> None:
-    """Raise `FaultyObject` when an object breaks a rule; the message names attributes, never values."""
+    """Raise `CheckFailed` when an object breaks a rule; the message names attributes, never values."""
     for rule in (_has_required, _is_ours, _says_synthetic, _has_no_dose):
         rule(ds)
     _has_no_future_date(ds, context)
@@ -65,28 +61,28 @@ def check(ds: Dataset, context: Context) -> None:
 def _has_required(ds: Dataset) -> None:
     missing = [k for k in _REQUIRED if not ds.get(k)] + [k for k in _PRESENT if k not in ds]
     if missing:
-        raise FaultyObject(f"attributes are missing: {', '.join(missing)}")
+        raise CheckFailed(f"attributes are missing: {', '.join(missing)}")
     meta = ds.file_meta
     if meta.MediaStorageSOPInstanceUID != ds.SOPInstanceUID or meta.MediaStorageSOPClassUID != ds.SOPClassUID:
-        raise FaultyObject("file meta information and object have different UIDs")
+        raise CheckFailed("file meta information and object have different UIDs")
 
 
 def _is_ours(ds: Dataset) -> None:
     if ds.Manufacturer != MANUFACTURER:
-        raise FaultyObject("Manufacturer is not this product's, so the node would take it as input")
+        raise CheckFailed("Manufacturer is not this product's, so the node would take it as input")
 
 
 def _says_synthetic(ds: Dataset) -> None:
     """Everything derived from generated content says so; the baseline segmentation is not (DICOM CP-2141)."""
     expected = not (ds.SOPClassUID == SegmentationStorage and ds.ContentLabel == "BASELINE_SEG")
     if (ds.get("SyntheticData") == "YES") is not expected:
-        raise FaultyObject("SyntheticData (0008,001C) does not say what the object is")
+        raise CheckFailed("SyntheticData (0008,001C) does not say what the object is")
 
 
 def _has_no_dose(ds: Dataset) -> None:
     found = [k for k in _DOSE_AND_EXPOSURE if k in ds]
     if found:
-        raise FaultyObject(f"nothing was exposed, but there are {', '.join(found)}")
+        raise CheckFailed(f"nothing was exposed, but there are {', '.join(found)}")
 
 
 def _has_no_future_date(ds: Dataset, context: Context) -> None:
@@ -94,7 +90,7 @@ def _has_no_future_date(ds: Dataset, context: Context) -> None:
     last = (context.job_time + timedelta(hours=14)).strftime("%Y%m%d")
     future = [k for k in _OWN_DATES if str(ds.get(k, "") or "") > last]
     if future:
-        raise FaultyObject(f"dates lie in the future: {', '.join(future)}")
+        raise CheckFailed(f"dates lie in the future: {', '.join(future)}")
 
 
 def _check_elements(ds: Dataset, where: str) -> None:
@@ -114,6 +110,6 @@ def _check_element(element: DataElement, where: str) -> None:
     for value in values:
         text = str(getattr(value, "original_string", value))
         if len(text) > limit:
-            raise FaultyObject(f"{where}{element.keyword} is longer than {limit} characters")
+            raise CheckFailed(f"{where}{element.keyword} is longer than {limit} characters")
         if element.VR == "UI" and text and not UID(text).is_valid:
-            raise FaultyObject(f"{where}{element.keyword} is no UID")
+            raise CheckFailed(f"{where}{element.keyword} is no UID")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +28,8 @@ from reporting.common import months_text, time_points
 FONT_SIZES = (16, 14, 12, 10, 8)
 """Tried from the largest; below 8 pixels nobody reads it."""
 
-LINE_LETTERS = 22
-"""A regimen's name is broken into lines of about this many letters."""
+LINE_LETTERS = (22, 14)
+"""Lines are broken after about this many letters; fewer where a narrow label fits and a wide one does not."""
 
 _MARGIN = 3
 _TEXT_HU, _GROUND_HU = 700.0, -1000.0
@@ -48,6 +49,7 @@ class Marker:
 
     box: PixelBox
     font_size: int
+    line_letters: int = LINE_LETTERS[0]
 
 
 def place_marker(results: StudyResults) -> Marker:
@@ -58,26 +60,25 @@ def place_marker(results: StudyResults) -> Marker:
     NoRoomForMarker
         There is none.
     """
-    labels = [marker_lines(results, f, p) for f, p in time_points(results)]
-    for size in FONT_SIZES:
-        rows, columns = _extent(labels, size)
-        box = find_common_marker_box(results.baseline.volumes, (rows, columns))
+    for size, letters in product(FONT_SIZES, LINE_LETTERS):
+        labels = [marker_lines(results, f, p, letters) for f, p in time_points(results)]
+        box = find_common_marker_box(results.baseline.volumes, _extent(labels, size))
         if box is not None:
-            return Marker(box, size)
+            return Marker(box, size, letters)
     raise NoRoomForMarker(
         "The images leave no room in air for the label that a virtual image must carry, "
         "so none was made; a larger field of view would have it."
     )
 
 
-def marker_lines(results: StudyResults, forecast: RegimenForecast, point: TimePoint) -> tuple[str, ...]:
+def marker_lines(
+    results: StudyResults, forecast: RegimenForecast, point: TimePoint, letters: int
+) -> tuple[str, ...]:
     """Return the label of one time point."""
-    lines = [f"AI VIRTUAL +{months_text(point.generated.months)} MO"]
-    lines += _broken(forecast.name)
-    lines.append("NOT ACQUIRED")
+    texts = [f"AI VIRTUAL +{months_text(point.generated.months)} MO", forecast.name, "NOT ACQUIRED"]
     if results.demonstration:
-        lines.append("DEMONSTRATION MODEL")
-    return tuple(lines)
+        texts.append("DEMONSTRATION MODEL")
+    return tuple(line for text in texts for line in _broken(text, letters))
 
 
 def burn(stored: StoredValues, volume: SeriesVolume, index: int, marker: Marker, ink: Ink) -> None:
@@ -118,12 +119,12 @@ def _grey_levels(volume: SeriesVolume, index: int) -> tuple[int, int]:
     return int(np.clip(round(ground), low, high)), int(np.clip(round(text), low, high))
 
 
-def _broken(name: str) -> list[str]:
-    """Break a name at blanks into lines of at most about `LINE_LETTERS` letters."""
+def _broken(text: str, letters: int) -> list[str]:
+    """Break a text at blanks into lines of at most about this many letters."""
     lines = [""]
-    for word in name.split():
+    for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and len(longer) > LINE_LETTERS:
+        if lines[-1] and len(longer) > letters:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -141,16 +142,26 @@ def _line_height(size: int) -> int:
 def _extent(labels: Sequence[Sequence[str]], size: int) -> tuple[int, int]:
     """Return (rows, columns) that hold every label."""
     font = _font(size)
-    columns = max(font.getlength(line) for lines in labels for line in lines)
+    columns = max(font.getbbox(line, mode="1")[2] for lines in labels for line in lines)
     rows = max(len(lines) for lines in labels) * _line_height(size)
     return rows + 2 * _MARGIN, int(np.ceil(columns)) + 2 * _MARGIN
+
+
+def _pen(image: Image.Image) -> ImageDraw.ImageDraw:
+    """Return a pen whose letters have no grey edges.
+
+    Half a letter's value would be air in most windows, and the letter would fall apart.
+    """
+    pen = ImageDraw.Draw(image)
+    pen.fontmode = "1"
+    return pen
 
 
 def _raster(lines: Sequence[str], size: int, shape: tuple[int, int]) -> Ink:
     """Draw lines of text; 0 is ground, 1 is ink."""
     image = Image.new("L", (shape[1], shape[0]), 0)
-    draw = ImageDraw.Draw(image)
+    pen = _pen(image)
     font = _font(size)
     for number, line in enumerate(lines):
-        draw.text((_MARGIN, _MARGIN + number * _line_height(size)), line, fill=255, font=font)
+        pen.text((_MARGIN, _MARGIN + number * _line_height(size)), line, fill=255, font=font)
     return np.asarray(image, dtype=np.float64) / 255.0

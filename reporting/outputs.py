@@ -70,7 +70,7 @@ def build(
         A kind is not in the table.
     reporting.marker.NoRoomForMarker
         The images have no room for the label of a virtual image.
-    reporting.checks.FaultyObject
+    reporting.errors.CheckFailed
         A builder made an object that must not leave the node.
     """
     wanted = {str(kind) for kind in kinds}

@@ -213,7 +213,7 @@ def _slices(
     marker: Marker,
 ) -> Iterator[Dataset]:
     shared = _series_elements(results, context, plan)
-    ink = draw(marker_lines(results, plan.forecast, plan.point), marker)
+    ink = draw(marker_lines(results, plan.forecast, plan.point, marker.line_letters), marker)
     for index, frame in enumerate(frames):
         ds = _merged(frame, shared, context, plan, index)
         values = slice_values(plan, index)

@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from dicom_node.cli import assess, check, demo, jobs, rules, run, serve, train
@@ -63,16 +62,13 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     try:
-        result = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return FAILED
+        app(args=None if arguments is None else list(arguments))
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FAILED if ended.code else DONE
     except (NodeError, InferenceError) as error:
-        click.echo(f"hepatocast: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"hepatocast: {' '.join(str(error).split())}", err=True)
         return _exit_code(error)
-    return result if isinstance(result, int) else DONE
+    return DONE
 
 
 def main() -> None:

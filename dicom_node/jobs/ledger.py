@@ -306,7 +306,9 @@ class Ledger:
             before = ResultObject(known)
             after = object_transition(before, ObjectEvent.RETRY)
             connection.execute(
-                sa.update(result_object).where(mine).values(state=after, next_attempt_at=0.0, **values)
+                sa.update(result_object)
+                .where(mine)
+                .values(state=after, next_attempt_at=0.0, attempts=0, **values)
             )
             self._record(
                 connection, "object", row.sop_instance_uid, before, after, ObjectEvent.RETRY, "made again"
@@ -332,7 +334,7 @@ class Ledger:
         with writing(self.database) as connection:
             mine = result_object.c.revision_id == revision_id
             count = self._change_objects(
-                connection, mine, ResultObject.REJECTED, ObjectEvent.RETRY, next_attempt_at=0.0
+                connection, mine, ResultObject.REJECTED, ObjectEvent.RETRY, next_attempt_at=0.0, attempts=0
             )
             event = RevisionEvent.DELIVERY_RETRIED if count else RevisionEvent.RETRY
             return self.apply(connection, revision_id, event)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.dsutils import decode
 
-from dicom_node.errors import PeerRejected, StatusUnknown
+from dicom_node.errors import PeerRejected, StatusUnknown, TransientError
 from dicom_node.network.contexts import STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE
 from dicom_node.network.query import encoded
 from dicom_node.network.requestor import RESPONSE, Association, Message, Proposal, associate
@@ -33,8 +33,11 @@ ALL_COMMITTED, SOME_FAILED = 1, 2
 """Event Type ID (PS3.4 section J.3.3)."""
 NO_SUCH_OBJECT = 0x0112
 SUCCESS = 0x0000
-SAME_ASSOCIATION_S = 1.0
+SAME_ASSOCIATION_S = 5.0
 """How long the answer is waited for on the association of the request."""
+LOOK_EVERY_S = 0.05
+FOR_NOW = frozenset({0x0110, 0x0213})
+"""Processing failure and resource limitation (PS3.7 annex C)."""
 
 _PROPOSAL = Proposal(
     str(STORAGE_COMMITMENT), (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)), scp_role=True
@@ -58,11 +61,16 @@ def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
 
 
 def request_commitment(
-    peer: PeerSettings, our_ae_title: str, transaction_uid: str, objects: Sequence[tuple[str, str]]
+    peer: PeerSettings,
+    our_ae_title: str,
+    transaction_uid: str,
+    objects: Sequence[tuple[str, str]],
+    is_answered: Callable[[], bool] = lambda: False,
 ) -> Answer | None:
     """Ask a peer to commit objects, given as (SOP Class UID, SOP Instance UID).
 
     Returns the answer if it came on this association; otherwise it will come to the listener.
+    `is_answered` says whether it has, so that it is not waited for any longer.
 
     Raises
     ------
@@ -84,7 +92,7 @@ def request_commitment(
         information.ReferencedSOPSequence = [_reference(*o) for o in objects]
         association.send(context, command, encoded(information, context))
         early = _until_accepted(association)
-        return early if early is not None else _answer_on(association)
+        return early if early is not None else _answer_on(association, is_answered)
 
 
 def _until_accepted(association: Association) -> Answer | None:
@@ -97,6 +105,8 @@ def _until_accepted(association: Association) -> Answer | None:
             early = _accept_report(association, message)
         elif field == N_ACTION_RQ | RESPONSE:
             status = int(message.command.get("Status", 0x0110))
+            if status in FOR_NOW:
+                raise TransientError(f"{association.peer.name} cannot commit now (status 0x{status:04X})")
             if status != SUCCESS:
                 raise PeerRejected(
                     f"{association.peer.name} refuses storage commitment (status 0x{status:04X}); "
@@ -107,11 +117,19 @@ def _until_accepted(association: Association) -> Answer | None:
             raise StatusUnknown(f"{association.peer.name} answered something else than N-ACTION")
 
 
-def _answer_on(association: Association) -> Answer | None:
-    try:
-        message = association.receive(SAME_ASSOCIATION_S)
-    except StatusUnknown:
+def _answer_on(association: Association, is_answered: Callable[[], bool]) -> Answer | None:
+    hold_s = min(SAME_ASSOCIATION_S, association.peer.dimse_timeout_s)
+    for _ in range(round(hold_s / LOOK_EVERY_S)):
+        if is_answered():
+            return None
+        if association.wait(LOOK_EVERY_S):
+            break
+    else:
         return None
+    try:
+        message = association.receive()
+    except StatusUnknown:
+        return None  # the peer ended the association; it will open one
     if int(message.command.get("CommandField", 0)) != N_EVENT_REPORT_RQ:
         return None
     return _accept_report(association, message)

@@ -11,6 +11,7 @@ sets pass through as bytes.
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import struct
 import time
@@ -183,6 +184,10 @@ class Association:
                 return
 
     # -------------------------------------------------------------- receiving
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the peer sends something; returns whether it did."""
+        return bool(self._fragments or select.select([self.connection], [], [], timeout_s)[0])
 
     def receive(self, timeout_s: float | None = None) -> Message:
         """Wait for one whole message.

@@ -42,6 +42,8 @@ REASONS: dict[int, str] = {
 }
 _PREAMBLE_BYTES = 132
 _GROUP_LENGTH_BYTES = 12
+_HEAD_BYTES = 4096
+"""Enough for any file meta information."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,16 @@ def read_part10(path: Path) -> Part10:
         return part10(path.read_bytes())
     except OSError as error:
         raise PermanentError(f"a result file cannot be read ({error.strerror})") from error
+
+
+def read_kind(path: Path) -> tuple[str, str]:
+    """Return SOP Class UID and Transfer Syntax UID of a file; raises as `read_part10`."""
+    try:
+        with path.open("rb") as file:
+            head = part10(file.read(_HEAD_BYTES))
+    except OSError as error:
+        raise PermanentError(f"a result file cannot be read ({error.strerror})") from error
+    return head.sop_class_uid, head.transfer_syntax_uid
 
 
 def part10(content: bytes | bytearray) -> Part10:

@@ -158,7 +158,9 @@ class Orthanc:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self.stop()
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()  # what it stored goes too, and an orderly end takes 3 s
+            self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     # -------------------------------------------------------------- REST

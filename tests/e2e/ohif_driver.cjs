@@ -55,6 +55,8 @@ async function open(page, text) {
     await page.waitForFunction(() => [...document.querySelectorAll('button, span')]
       .some((e) => ['Yes', 'Load', 'Hydrate'].includes(e.textContent.trim()) && e.offsetParent), LIMIT);
     const clicked = await clickText(page, ['Yes', 'Load', 'Hydrate']);
+    await page.waitForFunction(() => !document.body.innerText.includes('continue tracking'), LIMIT).catch(() => {});
+    await page.click('[data-cy="trackedMeasurements-btn"]');
     await page.waitForFunction(() => /\d+(\.\d+)?\s*mm/.test(document.body.innerText), LIMIT).catch(() => {});
     await page.waitForNetworkIdle({ idleTime: 1500, timeout: 60000 }).catch(() => {});
     await page.screenshot({ path: path.join(out, 'hydrated.png') });

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pydicom
@@ -16,8 +17,10 @@ import yaml
 from dicom_node.clock import system_clock
 from dicom_node.database import reading, result_object
 from dicom_node.settings import AssemblySettings, JobSettings, Rule
+from inference.case import Phase
+from inference.simulation.dicom_study import write_study
+from inference.simulation.patient import PatientSpec, simulate_patient
 from tests.builders.nodes import Node
-from tests.builders.studies import write_study
 from tests.builders.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -25,10 +28,18 @@ pytestmark = pytest.mark.e2e
 LEASES = {"lease_s": 1.0, "heartbeat_s": 0.2, "maximum_attempts": 50, "backoff_s": [0.1]}
 
 
-def _queued(tmp_path: Path, clock) -> tuple[Node, Path]:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a small simulated study."""
+    folder = tmp_path_factory.mktemp("simulated")
+    spec = PatientSpec((20, 224, 224), (9.0, 2.0, 2.0), (Phase.PORTAL_VENOUS,), (60.0,))
+    write_study(simulate_patient(3, spec), folder, datetime(2026, 1, 15, tzinfo=UTC))
+    return folder
+
+
+def _queued(study: Path, tmp_path: Path, clock) -> tuple[Node, Path]:
     """Return a node with one queued study, and its configuration."""
     clock.now = system_clock() - 60  # the worker's own clock must find the job due
-    study = write_study(tmp_path / "study", phases=("portal_venous",))
     node = Node(
         tmp_path / "data",
         clock,
@@ -98,8 +109,8 @@ def _check(node: Node) -> None:
     assert events.count("job done") == 1
 
 
-def _run_once(tmp_path: Path, clock, seed: int) -> None:
-    node, config = _queued(tmp_path, clock)
+def _run_once(study: Path, tmp_path: Path, clock, seed: int) -> None:
+    node, config = _queued(study, tmp_path, clock)
     chance = random.Random(seed)
     for _ in range(chance.randint(1, 2)):
         _kill_at(node, config, chance.choice([0.0, chance.random(), 0.95]))
@@ -109,12 +120,12 @@ def _run_once(tmp_path: Path, clock, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_killed_worker_leaves_no_study_stranded_and_no_result_twice(
-    tmp_path: Path, clock, seed: int
+    study: Path, tmp_path: Path, clock, seed: int
 ) -> None:
-    _run_once(tmp_path, clock, seed)
+    _run_once(study, tmp_path, clock, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 130))
-def test_thirty_kills_of_the_worker(tmp_path: Path, clock, seed: int) -> None:
-    _run_once(tmp_path, clock, seed)
+def test_thirty_kills_of_the_worker(study: Path, tmp_path: Path, clock, seed: int) -> None:
+    _run_once(study, tmp_path, clock, seed)

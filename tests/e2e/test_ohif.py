@@ -79,6 +79,9 @@ def test_ohif_loads_the_axes_as_bidirectional_measurements(pages, needs_judge, t
     for expected in ("AI VIRTUAL +1 mo TACE", "AI VIRTUAL forecast charts", "AI VIRTUAL forecast (PDF)"):
         assert expected in shown
     assert page["clicked"]
+    moments = [found.baseline_lesions, *(p.lesions for f in found.forecasts for p in f.time_points)]
+    measured = sum(m.long_axis is not None for lesions in moments for m in lesions)
+    assert f"Measurements ({measured})" in page["text"]
     baseline = found.baseline_lesions[0]
     assert baseline.long_axis is not None
     assert baseline.short_axis is not None

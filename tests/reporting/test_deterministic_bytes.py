@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from reporting.outputs import BUILDERS, build, write_objects
 from tests.builders.results import context, results
 
@@ -35,3 +40,28 @@ def test_every_kind_is_there(phantom):
     assert kinds.count("segmentation") == 7
     assert kinds.count("axes") == kinds.count("report") == kinds.count("pdf") == 1
     assert kinds.count("charts") >= 3
+
+
+_PRINT_DIGESTS = """
+import sys
+from pathlib import Path
+from reporting.outputs import build, write_objects
+from tests.builders.results import context, results
+for w in write_objects(build(results(), context()), Path(sys.argv[1])):
+    print(w.sop_instance_uid, w.sha256)
+"""
+
+
+def test_another_process_writes_the_same_bytes(phantom, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", _PRINT_DIGESTS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+        env={**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(root)},
+    )
+    assert dict(line.split() for line in done.stdout.splitlines()) == {
+        w.sop_instance_uid: w.sha256 for w in phantom.objects
+    }
