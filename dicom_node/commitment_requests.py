@@ -49,8 +49,8 @@ class CommitmentRequests:
         now = self.clock()
         with writing(self.database) as connection:
             count = connection.execute(sa.select(sa.func.count()).select_from(commitment)).scalar_one()
-            parts: tuple[str | int, ...] = ("commitment", calling_ae_title, self.peer_name, repr(now), count, *uids)
-            transaction_uid = str(uid_of(*parts))
+            text = "\0".join((calling_ae_title, self.peer_name, repr(now), *uids))
+            transaction_uid = str(uid_of("commitment", count, text))
             connection.execute(
                 sa.insert(commitment).values(
                     transaction_uid=transaction_uid,

@@ -41,6 +41,13 @@ RETURNED_CLASSES = {
 }
 """SOP classes that a PACS must accept for everything to come back."""
 SECONDARY_CAPTURE = RETURNED_CLASSES["Secondary Capture"]
+HINTS = {
+    "SENT": "no answer to the commitment request; the peer must know the address and port of our AE title",
+    "COMMITTED": "it was not returned; the peer must offer WADO-RS at dicomweb_url, or C-GET",
+}
+"""What to do when the test object got no further than a state."""
+COMMITMENT_RIGHTS = ("AllowNAction", "AllowEventReport")
+"""What AllowStorageCommitment sets, as Orthanc's REST interface names it."""
 STEPS = 200
 """Steps of the outbox that the test object is given."""
 
@@ -121,17 +128,17 @@ def _find(peer: PeerSettings, ours: str) -> str:
 
 def _orthanc(peer: PeerSettings, ours: str) -> str:
     try:
-        client = pyorthanc.Orthanc(str(peer.orthanc_url))
-        version = client.get_system()["Version"]
-        known = client.get_modalities(params={"expand": ""})
+        with pyorthanc.Orthanc(str(peer.orthanc_url)) as client:
+            version = client.get_system()["Version"]
+            known = client.get_modalities(params={"expand": ""})
     except HTTPError as error:
         raise ConfigurationError(f"{peer.orthanc_url} does not answer; correct orthanc_url") from error
     mine = [m for m in known.values() if m.get("AET") == ours]
     if not mine:
         raise ConfigurationError(f"{ours} is not among its DicomModalities; add it there")
-    if not mine[0].get("AllowStorageCommitment", False):
+    if peer.storage_commitment and not all(mine[0].get(key, True) for key in COMMITMENT_RIGHTS):
         raise ConfigurationError(f"set AllowStorageCommitment for {ours} in its DicomModalities")
-    return f"version {version}, {ours} is registered"
+    return f"version {version}, {ours} is registered at {mine[0]['Host']}:{mine[0]['Port']}"
 
 
 def test_object(clock: Clock) -> Dataset:
@@ -140,8 +147,8 @@ def test_object(clock: Clock) -> Dataset:
     ds = Dataset()
     ds.SOPClassUID = SECONDARY_CAPTURE
     ds.SOPInstanceUID = uid_of("check", "instance", repr(clock()))
-    ds.StudyInstanceUID = uid_of("check", "study")
-    ds.SeriesInstanceUID = uid_of("check", "series")
+    ds.StudyInstanceUID = uid_of("check", "study", repr(clock()))
+    ds.SeriesInstanceUID = uid_of("check", "series", repr(clock()))
     ds.PatientName, ds.PatientID = "HEPATOCAST^CHECK", "HEPATOCAST-CHECK"
     ds.PatientBirthDate = ds.PatientSex = ds.ReferringPhysicianName = ds.AccessionNumber = ""
     ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = "CHECK", 1, 1
@@ -149,6 +156,7 @@ def test_object(clock: Clock) -> Dataset:
     ds.Modality, ds.ConversionType, ds.Manufacturer = "OT", "SYN", MANUFACTURER
     ds.SeriesDescription = "Hepatocast check, may be deleted"
     ds.PatientOrientation = ""
+    ds.BodyPartExamined = "LIVER"
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows = ds.Columns = 1
     ds.BitsAllocated = ds.BitsStored = 8
@@ -183,7 +191,8 @@ def _deliver(settings: NodeSettings, peer: PeerSettings, clock: Clock) -> str:
         else:
             state, detail = _outbox_result(alone, peer, clock)
     if state != "VERIFIED":
-        raise ConfigurationError(f"the test object ended as {state}: {detail or 'no answer in time'}")
+        why = detail or HINTS.get(state, "no answer in time")
+        raise ConfigurationError(f"the test object ended as {state}: {why}")
     return f"a test object came back equal{note}"
 
 

@@ -136,10 +136,15 @@ class PeerQuery:
     # -------------------------------------------------------------- C-GET, C-MOVE
 
     def fetch(self, study_instance_uid: str, series_instance_uid: str, have: frozenset[str]) -> int:
-        """Fetch the instances of a series that are not in `have`; returns how many were asked for.
+        """Fetch the instances of a series that are not in `have`; returns how many are missing there.
 
-        C-GET where the peer offers it; else C-MOVE to our own AE title, so that they come to the
-        listener.
+        By C-GET; what it does not bring (a peer need not offer it, nor encode a compressed object
+        anew) by C-MOVE to our own AE title, so that it comes to the listener.
+
+        Raises
+        ------
+        TransientError, PeerRejected
+            The peer cannot be asked, or can move nothing to us.
         """
         missing = [u for u in self._instances(study_instance_uid, series_instance_uid) if u not in have]
         if not missing:
@@ -147,10 +152,19 @@ class PeerQuery:
         keys = {"StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid}
         identifier = _identifier("IMAGE", **keys)
         identifier.SOPInstanceUID = missing
+        came: set[str] = set()
+
+        def take(fetched: Fetched) -> None:
+            self.take(fetched)
+            came.add(fetched.sop_instance_uid)
+
         try:
-            self.get(identifier, self.take)
-        except PeerRejected as error:
+            self.get(identifier, take)
+        except (PeerRejected, TransientError) as error:
             _log.info("%s; trying C-MOVE", error)
+        # What came must not come again: encoded in another way it would be another object.
+        if rest := [uid for uid in missing if uid not in came]:
+            identifier.SOPInstanceUID = rest
             self.move(identifier)
         return len(missing)
 

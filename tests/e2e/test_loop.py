@@ -80,9 +80,9 @@ def loop(ircad: Path, needs_judge, tmp_path_factory: pytest.TempPathFactory) -> 
     clinical = folder / "clinical.json"
     clinical.write_text(json.dumps([{"study_instance_uid": study_uid, **CLINICAL}]))
     source = folder / "send"
-    source.mkdir()
-    (source / "ct").symlink_to(ircad / "ct")
-    (source / "seg.dcm").symlink_to(ircad / "seg.dcm")
+    (source / "ct").mkdir(parents=True)
+    for path in (*(ircad / "ct").iterdir(), ircad / "seg.dcm"):
+        (source / path.relative_to(ircad)).symlink_to(path)
     port = free_port()
     nodes = {"HEPATOCAST": ("127.0.0.1", port)}
     with Orthanc(program, nodes, route_to="HEPATOCAST", route_modalities=("CT", "SEG")) as orthanc:
