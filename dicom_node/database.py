@@ -120,7 +120,7 @@ result_object = Table(
     Column("series_instance_uid", String(64), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("path", Text, nullable=False, doc="relative to data_dir"),
-    Column("sha256", String(64), nullable=False, doc="of the data set, for the read-back"),
+    Column("sha256", String(64), nullable=False, doc="of the whole file, as it was written"),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("next_attempt_at", Float, nullable=False, default=0.0),

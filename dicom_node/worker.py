@@ -19,7 +19,9 @@ from dicom_node.errors import LeaseLost, PermanentError, TransientError
 from dicom_node.jobs.engine import Engine, Job, Report
 from dicom_node.jobs.ledger import InputFile, Ledger, ResultRow, RevisionRow
 from dicom_node.jobs.states import RevisionEvent
+from dicom_node.logs import frames
 from inference.errors import InferenceError, RejectedInput
+from reporting.errors import ReportingError
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +68,8 @@ class Worker:
         """Execute one job if one is due; whatever it raises ends with the job."""
         try:
             return self.engine.run_one(self._handle)
-        except Exception:  # noqa: BLE001 - boundary: one job never stops the worker
-            _log.exception("a job failed")
+        except Exception as error:  # noqa: BLE001 - boundary: one job never stops the worker
+            _log.error("a job failed with %s", frames(error))
             return True
 
     def _handle(self, job: Job, report: Report) -> None:
@@ -123,7 +125,7 @@ def remove_earlier_attempts(folder: Path) -> None:
 
 def failure_reason(error: Exception) -> str:
     """Return what people are told of a failure; texts of foreign errors may hold patient data."""
-    if isinstance(error, (InferenceError, PermanentError)):
+    if isinstance(error, (InferenceError, ReportingError, PermanentError)):
         return str(error)
     return f"an internal error ({type(error).__name__}); the log has the details"
 

@@ -14,6 +14,7 @@ import typer
 from dicom_node.cli import assess, check, demo, jobs, rules, run, serve, train
 from dicom_node.errors import ConfigurationError, NodeError
 from inference.errors import InferenceError, RejectedInput
+from reporting.errors import ReportingError
 
 DONE, FAILED, WRONG_USAGE, REFUSED = 0, 1, 2, 3
 
@@ -21,6 +22,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConfigurationError, WRONG_USAGE),
     (RejectedInput, REFUSED),
     (InferenceError, FAILED),
+    (ReportingError, FAILED),
     (NodeError, FAILED),
 )
 """First match wins."""
@@ -65,7 +67,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         app(args=None if arguments is None else list(arguments))
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED if ended.code else DONE
-    except (NodeError, InferenceError) as error:
+    except (NodeError, InferenceError, ReportingError) as error:
         typer.echo(f"hepatocast: {' '.join(str(error).split())}", err=True)
         return _exit_code(error)
     return DONE

@@ -30,6 +30,7 @@ from dicom_node.errors import (
 )
 from dicom_node.intake.header import check_command, checked_uid, read_header
 from dicom_node.intake.index import Index, Outcome, Received
+from dicom_node.logs import frames
 from dicom_node.network.contexts import STORAGE_COMMITMENT_INSTANCE
 from dicom_node.network.guards import dropped_reason
 
@@ -83,11 +84,12 @@ def _answered(event: evt.Event, work: Callable[[evt.Event], int]) -> Status:
         status, reason = error.status, str(error)
     except tuple(REFUSALS) as error:
         status, reason = REFUSALS[type(error)], str(error)
-    except SQLAlchemyError:
-        _log.exception("the database refused a row")
+    except SQLAlchemyError as error:
+        _log.error("the database refused a row: %s", frames(error))
         status, reason = PROCESSING_FAILURE, "the index cannot be written"
-    except Exception:  # noqa: BLE001 - boundary: an event handler always answers with a status
-        _log.exception("%s from %s failed", event.event.name, event.assoc.requestor.ae_title)
+    except Exception as error:  # noqa: BLE001 - boundary: an event handler always answers with a status
+        caller = event.assoc.requestor.ae_title
+        _log.error("%s from %s failed: %s", event.event.name, caller, frames(error))
         status, reason = PROCESSING_FAILURE, "internal error, see the node's log"
     _log.warning(
         "%s from %s is refused with 0x%04X: %s",

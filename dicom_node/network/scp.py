@@ -22,6 +22,7 @@ from dicom_node.database import open_database
 from dicom_node.errors import ConfigurationError
 from dicom_node.intake.index import Index
 from dicom_node.intake.spool import FreeBytes, Spool, free_bytes
+from dicom_node.logs import frames
 from dicom_node.network.contexts import supported_contexts
 from dicom_node.network.handlers import Handlers
 from dicom_node.network.transport import (
@@ -124,9 +125,7 @@ def run_listener(
 def _log_dead_thread(arguments: threading.ExceptHookArgs) -> None:
     """Log what ended a thread; its association ends with it, and the listener goes on."""
     error = arguments.exc_value or arguments.exc_type()
-    _log.error(
-        "a thread of the listener ended", exc_info=(arguments.exc_type, error, arguments.exc_traceback)
-    )
+    _log.error("a thread of the listener ended: %s", frames(error))
 
 
 def _quiet_libraries() -> None:

@@ -102,6 +102,8 @@ def test_a_failure_is_visible_and_foreign_texts_are_not_shown(
     worker.step()
     (row,) = node.revisions()
     assert (row.state, row.reason) == (Revision.FAILED, reason)
+    assert type(error).__name__ in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def test_a_late_worker_changes_nothing(node: Node, clock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,16 +225,19 @@ def test_no_status_is_lost_in_hundreds_of_stores_under_load(tmp_path: Path) -> N
         while not stop.is_set():
             hashlib.sha256(b"x" * 100).digest()
 
-    load = [threading.Thread(target=burn, daemon=True) for _ in range(3)]
+    load = [threading.Thread(target=burn, daemon=True) for _ in range(2)]
+    interval = sys.getswitchinterval()
     with storing_peer(maximum_pdu_size=131072) as (port, got):
+        sys.setswitchinterval(1e-4)
         for thread in load:
             thread.start()
         try:
-            for _ in range(4):
+            for _ in range(2):
                 with store_session(peer_at(port, dimse_timeout_s=30), OURS, kinds(files)) as session:
                     assert {session.store(f) for f in files} == {0}
         finally:
             stop.set()
+            sys.setswitchinterval(interval)
     assert len(got) == 100
 
 
