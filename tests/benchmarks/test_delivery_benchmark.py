@@ -1,53 +1,79 @@
-"""Send, commit and read back against Orthanc: where the time goes."""
+"""Sending to Orthanc against dcmsend in one run, and the whole way until objects are read back."""
 
 from __future__ import annotations
 
+import os
+import statistics
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from dicom_node.clock import system_clock
-from dicom_node.outbox import Courier
-from tests.builders.deliveries import NODE, add_revision, delivery_settings, object_states, outbox_of
+from dicom_node.demo.orthanc_peer import free_port
+from dicom_node.network.scp import listening
+from dicom_node.network.scu import read_part10, store_session
 from tests.builders.dicom_files import ct_series
 from tests.builders.orthanc import Orthanc
+from tests.builders.outboxes import OURS, Delivery, orthanc_peer
 
 pytestmark = pytest.mark.benchmark
 COUNT = 500
 ROWS = 512
+ROUNDS = 3
 
 
-def _timed(courier: Courier, spent: dict[str, float]) -> None:
-    for name in ("_send", "_commit", "_apply_answers", "_read_back"):
-        started = time.perf_counter()
-        getattr(courier, name)()
-        spent[name] = spent.get(name, 0.0) + time.perf_counter() - started
+def _write(folder: Path) -> list[Path]:
+    folder.mkdir()
+    paths = []
+    for number, ds in enumerate(ct_series(COUNT, "1.2.826.9", "1.2.826.9.1", rows=ROWS)):
+        paths.append(folder / f"{number:04d}.dcm")
+        ds.save_as(paths[-1], enforce_file_format=True)
+    return paths
 
 
-@pytest.mark.parametrize("by_dicomweb", [False, True])
-def test_delivery_to_orthanc(tmp_path: Path, needs_judge, by_dicomweb: bool) -> None:
-    objects = ct_series(COUNT, "1.2.826.9", "1.2.826.9.1", rows=ROWS)
-    settings = delivery_settings(tmp_path / "data", ())
-    nodes = {NODE: ("127.0.0.1", settings.listener.port)}
-    with Orthanc(needs_judge("Orthanc"), nodes) as orthanc:
-        peer = {
-            "name": "pacs",
-            "ae_title": orthanc.ae_title,
-            "host": "127.0.0.1",
-            "port": orthanc.dicom_port,
-            **({"dicomweb_url": orthanc.dicomweb_url} if by_dicomweb else {}),
-        }
-        settings = delivery_settings(tmp_path / "data", (peer,)).model_copy(
-            update={"listener": settings.listener}
-        )
-        add_revision(settings, objects, system_clock, ("pacs",))
-        spent: dict[str, float] = {}
-        started = time.perf_counter()
-        with outbox_of(settings, system_clock) as outbox:
-            while object_states(settings) != {"VERIFIED": COUNT}:
-                _timed(outbox.couriers[0], spent)
-                assert time.perf_counter() - started < 600
-        total = time.perf_counter() - started
-    parts = ", ".join(f"{name[1:]} {seconds:.1f}" for name, seconds in spent.items())
-    print(f"\n{COUNT} objects of {ROWS}x{ROWS}, DICOMweb {by_dicomweb}: {total:.1f} s ({parts})")
+def _seconds_of_dcmsend(dcmsend: str, orthanc: Orthanc, folder: Path) -> float:
+    command = [dcmsend, "127.0.0.1", str(orthanc.dicom_port), "-aec", orthanc.ae_title, "+sd", str(folder)]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "TCP_NODELAY": "1"})
+    return time.perf_counter() - started
+
+
+def _seconds_of_ours(delivery: Delivery, paths: list[Path]) -> float:
+    started = time.perf_counter()
+    first = read_part10(paths[0])
+    kinds = [(first.sop_class_uid, first.transfer_syntax_uid)]
+    with store_session(delivery.settings.peer("pacs"), OURS, kinds) as session:
+        for path in paths:
+            session.store(read_part10(path))
+    return time.perf_counter() - started
+
+
+def test_sending_against_dcmsend(tmp_path: Path, needs_judge) -> None:
+    """Each sender gets a fresh Orthanc in each round; medians of alternating rounds."""
+    paths = _write(tmp_path / "files")
+    program, dcmsend = needs_judge("Orthanc"), needs_judge("dcmsend")
+    ours, theirs = [], []
+    for number in range(ROUNDS):
+        with Orthanc(program) as orthanc:
+            delivery = Delivery(tmp_path / f"data{number}", system_clock, [orthanc_peer(orthanc)])
+            ours.append(_seconds_of_ours(delivery, paths))
+        with Orthanc(program) as orthanc:
+            theirs.append(_seconds_of_dcmsend(dcmsend, orthanc, tmp_path / "files"))
+    mine, other = COUNT / statistics.median(ours), COUNT / statistics.median(theirs)
+    print(f"\nsending {COUNT} x 0.5 MB: {mine:.0f}/s, dcmsend {other:.0f}/s, ratio {mine / other:.2f}")
+
+
+@pytest.mark.parametrize("way", ["C-GET", "WADO-RS"])
+def test_until_everything_is_read_back(tmp_path: Path, needs_judge, way: str) -> None:
+    port = free_port()
+    with Orthanc(needs_judge("Orthanc"), {OURS: ("127.0.0.1", port)}) as orthanc:
+        web = {} if way == "WADO-RS" else {"dicomweb_url": None}
+        delivery = Delivery(tmp_path / "data", system_clock, [orthanc_peer(orthanc, **web)], port)
+        delivery.add_slices(COUNT, rows=ROWS)
+        with listening(delivery.settings):
+            started = time.perf_counter()
+            delivery.until_counts(within_s=300, VERIFIED=COUNT)
+            total = time.perf_counter() - started
+    print(f"\n{COUNT} x 0.5 MB sent, committed and read back by {way}: {total:.1f} s")
