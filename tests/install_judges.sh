@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs the independent judges of the tests where apt is present and the user may.
 # Elsewhere it says so, and the tests that need them name what is missing and are skipped.
+# Arguments are further packages.
 set -eu
 
-packages="orthanc orthanc-dicomweb orthanc-gdcm dcmtk dicom3tools pixelmed-apps strace"
+packages="orthanc orthanc-dicomweb orthanc-gdcm dcmtk dicom3tools pixelmed-apps strace $*"
 missing=""
 for package in $packages; do
     if ! dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed'; then
