@@ -401,8 +401,6 @@ def _accepted(
             raise ValueError("no result for any presentation context")
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error) as error:
         raise TransientError(f"{peer.name} answered an association request with damaged bytes") from error
-    if not primitive.presentation_context_definition_results_list:
-        raise TransientError(f"{peer.name} answered an association request without contexts")
     names = dict(_context_ids(proposals))
     contexts = {
         c.context_id: Context(c.context_id, names[c.context_id].sop_class_uid, str(c.transfer_syntax[0]))

@@ -217,7 +217,7 @@ def test_lost_answer_is_unknown_and_the_same_uid_is_sent_again(tmp_path: Path) -
 
 
 def test_no_status_is_lost_in_hundreds_of_stores_under_load(tmp_path: Path) -> None:
-    """The library's own requestor loses answers to its reactor here; see requestor.py."""
+    """With one reader for each connection nobody else can take an answer; see requestor.py."""
     files = files_of(tmp_path, 100, rows=16)
     stop = threading.Event()
 
