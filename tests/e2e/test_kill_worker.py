@@ -87,6 +87,8 @@ def _kill_at(node: Node, config: Path, progress: float) -> None:
 
 
 def _finish(node: Node, config: Path) -> None:
+    if node.states() == ["DONE"]:
+        return
     worker = _start(config)
     try:
         until(lambda: node.states() == ["DONE"], within_s=60)
