@@ -10,9 +10,9 @@ import psutil
 from tests.builders.dicom_files import Called, ct_slice, send
 from tests.builders.listeners import listener_config, start_listener
 
-CALL = re.compile(r"^\d+ (?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
-RESUMED = re.compile(r"^(?P<thread>\d+) <\.\.\. \w+ resumed>(?P<rest>.*)$")
-UNFINISHED = re.compile(r"^(?P<thread>\d+) (?P<start>.*) <unfinished \.\.\.>$")
+CALL = re.compile(r"^\d+ +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>-?\d+)")
+RESUMED = re.compile(r"^(?P<thread>\d+) +<\.\.\. \w+ resumed>(?P<rest>.*)$")
+UNFINISHED = re.compile(r"^(?P<thread>\d+) +(?P<start>.*) <unfinished \.\.\.>$")
 
 
 def finished_calls(trace: str) -> list[tuple[str, str]]:
