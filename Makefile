@@ -2,6 +2,8 @@
 # make test   install the rest (judges included, where apt may be used) and pass the tests
 PYTHON ?= python3
 VENV := .venv
+# The build of torch for the processor; for a GPU: make TORCH="torch" (brings CUDA, several GB).
+TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow bench check judges clean
@@ -34,10 +36,12 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/installed: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 $(VENV)/installed-dev: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@ $(VENV)/installed
 

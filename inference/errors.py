@@ -55,3 +55,7 @@ class UnsupportedRegimen(RejectedInput):
 
 class ModelError(InferenceError):
     """A bundle is damaged or unverified, or a model failed to compute."""
+
+
+class TrainingDataError(InferenceError):
+    """A cohort or a training table cannot be read, or lacks what a training needs."""
