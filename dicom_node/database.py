@@ -5,8 +5,9 @@ are seconds since the epoch, UTC. Who writes what:
 
     listener   instance, inbound_commitment, commitment_result
     assembly   study, revision, job
-    worker     job, revision, result_object
+    worker     job, revision, result_object, revision_models
     outbox     result_object, commitment, inbound_commitment, revision
+    commands   activation, review (decisions)
     all        audit
 """
 
@@ -175,6 +176,27 @@ audit = Table(
     Column("state_after", String(16), nullable=False),
     Column("event", String(64), nullable=False),
     Column("detail", Text, nullable=False, default=""),
+)
+
+activation = Table(
+    "activation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False, doc="part of the forecast: segmenter, generator, ..."),
+    Column("sha256", String(64), nullable=False, doc="of the bundle in force; empty: the shipped default"),
+    Column("event", String(16), nullable=False, doc="activated or rolled back"),
+    Column("below", Integer, doc="row that rolling back returns to; NULL: the shipped default"),
+    Index("activation_by_kind", "kind", "id"),
+)
+
+revision_models = Table(
+    "revision_models",
+    metadata,
+    Column("revision_id", Integer, ForeignKey("revision.id"), primary_key=True),
+    Column("fence", Integer, nullable=False, doc="start of the job that these bundles belong to"),
+    Column("key", String(64), nullable=False, doc="digest over all bundles and the models' settings"),
+    Column("bundles", Text, nullable=False, doc="JSON object: part of the forecast to digest"),
 )
 
 

@@ -8,13 +8,13 @@ it, in one transaction.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_node.durable import make_durable
 from dicom_node.errors import LeaseLost, PermanentError, TransientError
 from dicom_node.jobs.engine import Engine, Job, Report
 from dicom_node.jobs.ledger import InputFile, Ledger, ResultRow, RevisionRow
@@ -128,21 +128,3 @@ def failure_reason(error: Exception) -> str:
     if isinstance(error, (InferenceError, ReportingError, PermanentError)):
         return str(error)
     return f"an internal error ({type(error).__name__}); the log has the details"
-
-
-def make_durable(folder: Path) -> None:
-    """Flush all files below a folder, and then the folders, to the disk."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _flush(Path(parent) / name)
-    for parent, _, _ in os.walk(folder, topdown=False):
-        _flush(Path(parent))
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,13 +1,18 @@
 """Reading model bundles: metadata, and files that are verified against their digest.
 
 A bundle is a folder with ``metadata.json`` and any other files. The metadata give ``name``,
-``version``, ``trained_on`` and ``sha256``, the digest over all other files.
+``version``, ``trained_on`` and ``sha256``, the digest over all other files; and, so that the program
+knows what to do with it, ``kind`` and ``format``. ``schema`` (1 where absent), ``minimum_program`` and
+``metrics`` are optional.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,3 +98,81 @@ def seal(folder: Path, metadata: dict[str, Any]) -> None:
     sealed = {**metadata, "sha256": digest(folder)}
     text = json.dumps(sealed, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / METADATA).write_text(text, encoding="utf-8")
+
+
+SCHEMA = 1
+"""Layout of bundles that this program reads; ``schema`` in the metadata, 1 where absent."""
+
+
+class BundleKind(StrEnum):
+    """Which part of the forecast a bundle serves; ``kind`` in the metadata."""
+
+    SEGMENTER = "segmenter"
+    PHASE = "phase"
+    GENERATOR = "generator"
+    SURVIVAL = "survival"
+
+
+@dataclass(frozen=True, slots=True)
+class BundleDescription:
+    """What a bundle says of itself.
+
+    Attributes
+    ----------
+    format : str
+        Which program code reads its files, such as ``cox``; a key of `inference.models.catalogue.LOADERS`.
+    schema : int
+        Layout of the bundle; see `SCHEMA`.
+    minimum_program : str
+        Oldest version of this program that can run it, or empty.
+    metadata : mapping
+        All of the metadata.
+    """
+
+    folder: Path
+    info: BundleInfo
+    kind: BundleKind
+    format: str
+    schema: int
+    minimum_program: str
+    metadata: Mapping[str, Any]
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Figures of the bundle's evaluation, or nothing."""
+        found = self.metadata.get("metrics", {})
+        return found if isinstance(found, Mapping) else {}
+
+
+def describe(name_or_path: str | Path) -> BundleDescription:
+    """Return what a bundle is, after its files were verified.
+
+    Raises
+    ------
+    ModelError
+        It is absent or damaged, or its metadata name no kind and format.
+    """
+    info, metadata = load_metadata(name_or_path)
+    folder = bundle_folder(name_or_path)
+    try:
+        return BundleDescription(
+            folder=folder,
+            info=info,
+            kind=BundleKind(metadata["kind"]),
+            format=str(metadata["format"]),
+            schema=int(metadata.get("schema", 1)),
+            minimum_program=str(metadata.get("minimum_program", "")),
+            metadata=metadata,
+        )
+    except KeyError as error:
+        raise ModelError(f"the model bundle {info.name} does not say its {error.args[0]}") from error
+    except (ValueError, TypeError) as error:
+        known = ", ".join(BundleKind)
+        raise ModelError(
+            f"the metadata of the model bundle {info.name} are not valid; kinds are {known}"
+        ) from error
+
+
+def shipped_folders() -> tuple[Path, ...]:
+    """Return the folders of all bundles that come with the product, by name."""
+    return tuple(sorted(p.parent for p in _SHIPPED.glob(f"*/{METADATA}")))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from dicom_node.cli import assess, check, demo, jobs, rules, run, serve, train
+from dicom_node.cli import assess, check, demo, jobs, models, rules, run, serve, train
 from dicom_node.errors import ConfigurationError, NodeError
 from inference.errors import InferenceError, RejectedInput
 from reporting.errors import ReportingError
@@ -50,6 +50,7 @@ app.command()(run.run)
 app.command()(check.check)
 app.add_typer(rules.app, name="rules")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
 app.add_typer(assess.app, name="assess")
 app.add_typer(train.app, name="train")
 

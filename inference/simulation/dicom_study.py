@@ -20,8 +20,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from inference.case import Phase
 from inference.results import Mask, StoredValues
-from inference.simulation.anatomy import Structure
 from inference.simulation.patient import SimulatedPatient
+from inference.simulation.tissues import Structure
 
 MANUFACTURER = "Hepatocast Simulator"
 """Of simulated images; not the node's own name, by which it refuses what it made itself."""

@@ -117,6 +117,8 @@ def tree(
         centred = points - points.mean(axis=0)
         along = centred @ np.linalg.svd(centred, full_matrices=False)[2][0]
         lower = along < np.quantile(along, rng.uniform(0.35, 0.65))
+        if not lower.any():
+            continue  # points that lie in one plane across cannot be split
         halves = (points[lower], points[~lower])
         open_ends += [(end, part, radius * (len(part) / len(points)) ** (1.0 / 3.0)) for part in halves]
     return vessels
@@ -158,3 +160,16 @@ def random_points(rng: np.random.Generator, mask: Mask, field: Field, count: int
     chosen = np.unravel_index(rng.choice(index, size=min(count, len(index)), replace=False), mask.shape)
     z, y, x = field.z.ravel()[chosen[0]], field.y.ravel()[chosen[1]], field.x.ravel()[chosen[2]]
     return np.stack([z, y, x], axis=1).astype(np.float64)
+
+
+def filling(vessels: Sequence[Vessel], field: Field, step_mm: Point) -> Voxels:
+    """Return the share of each voxel that vessels hold; those thinner than a voxel fill a part of it."""
+    width = float(np.prod(step_mm)) ** (1.0 / 3.0)
+    out = np.zeros((field.z.shape[0], field.y.shape[1], field.x.shape[2]), np.float32)
+    for radius in sorted({round(v.radius_mm, 1) for v in vessels}):
+        group = [v for v in vessels if round(v.radius_mm, 1) == radius]
+        # Cross-section of the vessel over the face of a voxel.
+        most = min(1.0, math.pi * max(radius, 0.1) ** 2 / width**2)
+        cover = coverage(group, field, step_mm)
+        np.maximum(out, np.float32(most) * cover, out=out)
+    return out

@@ -147,3 +147,32 @@ def _non_target(now: dict[str, float], others: Sequence[str]) -> NonTarget:
     if not others:
         return NonTarget.NONE
     return NonTarget.NON_CR_NON_PD if any(now.get(i, 0.0) > 0 for i in others) else NonTarget.CR
+
+
+# ------------------------------------------------------------------ courses measured elsewhere
+
+
+def classify_recist11(
+    baseline: Sequence[LesionMeasurement],
+    measured: Sequence[Sequence[LesionMeasurement]],
+    smallest_mm: float,
+) -> tuple[Response | NotAssessed, ...]:
+    """Classify the time points of one course by RECIST 1.1, each measured on its own images.
+
+    Parameters
+    ----------
+    measured : one entry for each time point, in the order of time
+        Lesions under the identifiers of the baseline; other identifiers are new lesions.
+    smallest_mm : float
+        Diameter from which a lesion can be a target, see `smallest_target_mm`.
+    """
+    return tuple(_classify(_RECIST11, baseline, measured, smallest_mm))
+
+
+def classify_mrecist(
+    baseline: Sequence[LesionMeasurement],
+    measured: Sequence[Sequence[LesionMeasurement]],
+    smallest_mm: float,
+) -> tuple[Response | NotAssessed, ...]:
+    """Classify the time points of one course by mRECIST; parameters as in `classify_recist11`."""
+    return tuple(_classify(_MRECIST, baseline, measured, smallest_mm))

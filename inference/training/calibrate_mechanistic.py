@@ -272,6 +272,8 @@ def seal_bundle(bundle: Path, work: Calibration, found: Calibrated, patients: in
         {
             "name": "mechanistic",
             "version": "0.1.0",
+            "kind": "generator",
+            "format": "mechanistic",
             "trained_on": "mechanistic",
             "regimens": sorted(work.parameters.regimens),
             "calibration": {

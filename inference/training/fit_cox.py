@@ -239,6 +239,7 @@ def _metadata(
         "name": NAME,
         "version": VERSION,
         "kind": "survival",
+        "format": "cox",
         "trained_on": f"real: HCC-TACE-Seg, n {n}, events {events['os']} (OS) / {events['ttp']} (TTP)",
         "regimens": ["tace"],
         "command": COMMAND,

@@ -1,0 +1,161 @@
+"""``hepatocast evaluate``: measure a model on patients that it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from dicom_node.cli.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from inference.evaluation.generator_output import Evaluation
+    from inference.evaluation.segmentation_run import SegmenterReport
+
+
+def evaluate(
+    model: Annotated[Literal["generator", "segmenter"], typer.Option(help="What is measured.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and pictures; made if absent.")],
+    bundle: Annotated[
+        str | None, typer.Option(help="Bundle of the model: a shipped name or a folder.")
+    ] = None,
+    cohort: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Prepared cohort, for a generator. The first is the one it was trained on; more are "
+            "external, such as the shifted one."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a segmenter: folder with cases.csv (case, image, label, modality), or with a folder "
+            "for each case (image.nii.gz and label.nii.gz, or DICOM with a segmentation object)."
+        ),
+    ] = None,
+    patients: Annotated[int, typer.Option(min=2, help="Test patients of each cohort.")] = 300,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of each follow-up.")] = 8,
+    image_samples: Annotated[
+        int, typer.Option(min=0, help="Samples whose images are compared; 0 leaves images out.")
+    ] = 16,
+    scalars_only_for_pairs: Annotated[
+        bool,
+        typer.Option(help="Do not draw images for the second regimen and the landmark: faster, less strict."),
+    ] = False,
+    liver: Annotated[
+        list[int] | None, typer.Option(help="Labels of the reference that are liver, tumours included.")
+    ] = None,
+    tumour: Annotated[list[int] | None, typer.Option(help="Labels of the reference that are tumour.")] = None,
+    modality: Annotated[str, typer.Option(help="CT or MR, where cases do not say.")] = "CT",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
+    config: Annotated[list[Path] | None, typer.Option(help="Settings over the packaged defaults.")] = None,
+) -> None:
+    """Measure a generator or a segmenter; writes Markdown, JSON and PNG.
+
+    A generator is asked about one random regimen and month for each test patient and compared with
+    doing nothing, a uniform change, the mean and the distribution of its regimen, ridge on scalars, and
+    what its bundle carries; every figure has a bootstrap interval.
+
+    Example: hepatocast evaluate --model generator --bundle my_bundle/ --cohort cohort/ --cohort shifted/
+    --out report/
+
+    Example: hepatocast evaluate --model segmenter --bundle unet_ct --data cases/ --liver 1 --liver 2
+    --tumour 2 --out report/
+    """
+    from inference.evaluation.questions import Plan
+
+    if model == "segmenter":
+        if data is None:
+            raise typer.BadParameter("a segmenter is measured on cases", param_hint="--data")
+        from inference.evaluation.segmentation_cases import LabelValues, label_values
+
+        default = LabelValues()
+        values = LabelValues(label_values(liver, default.liver), label_values(tumour, default.tumour))
+        _show_segmenter(_segmenter(data, bundle, values, modality, seed, out), out)
+        return
+    if not cohort:
+        raise typer.BadParameter("a generator is measured on a prepared cohort", param_hint="--cohort")
+    from inference.evaluation.forecasts import Detail
+
+    plan = Plan(
+        patients=patients,
+        samples=samples,
+        image_samples=image_samples,
+        counterfactuals=Detail.SCALARS if scalars_only_for_pairs or not image_samples else Detail.IMAGES,
+        seed=seed,
+    )
+    _show_generator(_generator(cohort, bundle, plan, out, config or []), out)
+
+
+def _segmenter(
+    data: Path, bundle: str | None, values: object, modality: str, seed: int, out: Path
+) -> SegmenterReport:
+    from inference.evaluation.openers import open_segmenter
+    from inference.evaluation.segmentation_cases import LabelValues, find_cases
+    from inference.evaluation.segmentation_run import evaluate_segmenter, write_segmenter_evaluation
+    from inference.randomness import RandomStreams
+
+    if bundle is None:
+        raise typer.BadParameter("name the bundle of the segmenter", param_hint="--bundle")
+    if not data.is_dir():
+        raise typer.BadParameter("there is no such folder", param_hint="--data")
+    assert isinstance(values, LabelValues)
+    name, segment_volume = open_segmenter(bundle)
+    with progress_bar("evaluation", quiet=False) as progress:
+        report = evaluate_segmenter(
+            name, segment_volume, find_cases(data, modality), values, RandomStreams(seed), progress
+        )
+    write_segmenter_evaluation(out, report)
+    return report
+
+
+def _generator(
+    cohorts: list[Path], bundle: str | None, plan: object, out: Path, config: list[Path]
+) -> Evaluation:
+    from dicom_node.settings import load_settings
+    from inference.bundle_store import describe
+    from inference.evaluation.extractors import available_extractor
+    from inference.evaluation.forecasts import Forecaster
+    from inference.evaluation.generator_evaluation import evaluate_generator
+    from inference.evaluation.openers import open_forecasters
+    from inference.evaluation.questions import Plan
+    from inference.training.cohort import CohortInfo
+
+    assert isinstance(plan, Plan)
+    regimens = {r.id: r for r in load_settings(config).regimens}
+
+    def models(info: CohortInfo) -> tuple[Forecaster, ...]:
+        names = [b for b in dict.fromkeys((bundle, "mechanistic")) if b is not None]
+        return tuple(f for name in names for f in open_forecasters(name, info, regimens)[1])
+
+    with progress_bar("evaluation", quiet=False) as progress:
+        return evaluate_generator(
+            cohorts,
+            models,
+            None if bundle is None else describe(bundle).info,
+            plan,
+            available_extractor() if plan.image_samples else None,
+            out,
+            progress,
+        )
+
+
+def _show_segmenter(report: SegmenterReport, out: Path) -> None:
+    from inference.evaluation.generator_output import figure
+
+    typer.echo(f"liver, Dice: {figure(report.means['liver_dice'])}")
+    typer.echo(f"tumour, Dice: {figure(report.means['tumour_dice'])}")
+    typer.echo(f"tables and pictures are in {out}")
+
+
+def _show_generator(evaluation: Evaluation, out: Path) -> None:
+    from inference.evaluation.generator_output import bar_figure
+
+    verdict = {True: "met", False: "NOT MET", None: "not measured"}
+    for report in evaluation.reports:
+        typer.echo(f"{report.cohort}, {report.patients} patients")
+        for name, bars in report.bars.items():
+            for bar in bars:
+                typer.echo(f"  {name}: {bar.title}: {bar_figure(bar)} ({bar.limit}: {verdict[bar.met]})")
+    typer.echo(f"tables and pictures are in {out}")

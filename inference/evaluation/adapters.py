@@ -1,0 +1,234 @@
+"""Models as forecasters: any generator behind the pipeline's seam, and a simulator's own redraws."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydicom.dataset import Dataset
+
+from inference.case import Phase
+from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
+from inference.evaluation.forecasts import Detail, Forecast, Question, category_of, class_index
+from inference.evaluation.maps import (
+    crop_grid,
+    crop_tissue,
+    numbered,
+    response_on_map,
+    targets_at_baseline,
+)
+from inference.evaluation.measures import Sampling
+from inference.imaging.measurement import lesion_id
+from inference.models.protocols import Generator
+from inference.randomness import RandomStreams
+from inference.results import (
+    Baseline,
+    BundleInfo,
+    GeneratedTimePoint,
+    Grid,
+    Labels,
+    Lesion,
+    Segmentation,
+    SeriesVolume,
+    Tissue,
+    TissueMap,
+)
+from inference.settings import PipelineSettings, Regimen
+from inference.training.cohort import NO_VALUE, SPACING_MM, CohortInfo, PatientImages
+
+AIR = {"CT": -1000, "MR": 0}
+REDRAWS = "redraws.csv"
+REDRAW_COLUMNS = (
+    "patient_id",
+    "regimen_id",
+    "months",
+    "draw",
+    "viable_ml",
+    "necrosis_ml",
+    "lipiodol_ml",
+    "mrecist",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorForecaster:
+    """A generator of the pipeline, given the crop of a patient as if it were a study.
+
+    Samples are courses with different seeds, the same for every regimen; volumes and response are
+    measured on the tissue maps that it returns. A generator that draws one expected course answers
+    with one sample.
+
+    Attributes
+    ----------
+    regimens : mapping of str to Regimen
+        Schedule of each regimen by its id.
+    courses : int
+        Most seeds that are tried: 1 for a generator without randomness.
+    """
+
+    name: str
+    generator: Generator
+    regimens: Mapping[str, Regimen]
+    info: CohortInfo
+    courses: int = 1
+
+    def forecast(self, question: Question, samples: int, detail: Detail, streams: RandomStreams) -> Forecast:
+        """Return a sample for each course; see `Forecaster.forecast`."""
+        regimen = self.regimens.get(question.regimen_id)
+        if regimen is None:
+            raise UnsupportedRegimen(f"the regimen {question.regimen_id} has no schedule")
+        patient = question.patient
+        baseline, segmentation = as_study(patient, self.info)
+        settings = PipelineSettings(regimens=(regimen,), months=(question.months,), best_response=False)
+        points = []
+        for course in range(min(samples, self.courses)):
+            seed = int(streams.derive("course", patient.patient_id, course).integers(2**62))
+            drawn = self.generator.generate(
+                baseline, segmentation, question.clinical, regimen, settings, RandomStreams(seed)
+            )
+            points.append(drawn.time_points[0])
+        fractions = np.stack([_fractions(p.labels, patient.lesion.shape) for p in points])
+        change = np.stack([_change(p, baseline, patient) for p in points])
+        return measured(question, fractions, change if detail is Detail.IMAGES else None)
+
+
+def measured(
+    question: Question,
+    fractions: Labels,
+    change: npt.NDArray[np.int16] | None,
+    sampling: Sampling = Sampling.INDEPENDENT,
+    requested_viable_ml: npt.NDArray[np.float64] | None = None,
+) -> Forecast:
+    """Return a forecast whose volumes and classes are measured on generated maps.
+
+    Parameters
+    ----------
+    fractions : array of uint8, (samples, 3, z, y, x)
+    change : array of int16, (samples, phase, z, y, x), or None
+        Follow-up less baseline.
+    """
+    patient = question.patient
+    volumes = fractions.sum(axis=(2, 3, 4), dtype=np.float64) / 255.0 * SPACING_MM**3 / 1000.0
+    targets = targets_at_baseline(patient.fractions, patient.lesion, patient.liver)
+    found = [
+        response_on_map(targets, sample, numbered(sample, patient.lesion), patient.liver)
+        for sample in fractions
+    ]
+    return Forecast(
+        volumes[:, 0],
+        volumes[:, 1],
+        volumes[:, 2],
+        tuple(f.mrecist for f in found),
+        np.array([f.viable_mm for f in found]),
+        sampling,
+        change,
+        fractions if change is not None else None,
+        requested_viable_ml,
+    )
+
+
+# ------------------------------------------------------------------ a crop as a study
+
+
+def as_study(patient: PatientImages, info: CohortInfo) -> tuple[Baseline, Segmentation]:
+    """Return the crop of a patient as the pipeline's baseline and segmentation."""
+    z, y, x = patient.lesion.shape
+    grid = crop_grid((z, y, x))
+    volumes = tuple(
+        _series(image, phase, grid, info) for image, phase in zip(patient.images, info.phases, strict=True)
+    )
+    labels = crop_tissue(patient.fractions, patient.lesion, patient.liver)
+    numbers = np.unique(labels.lesion[labels.lesion > 0]).tolist()
+    lesions = tuple(Lesion(int(n), lesion_id(int(n))) for n in numbers)
+    source = BundleInfo("prepared cohort", "1", info.sha256, str(info.origin))
+    segmentation = Segmentation(labels, lesions, source, None)
+    return Baseline("2.25.1", volumes, ()), segmentation
+
+
+def _series(image: npt.NDArray[np.int16], phase: str, grid: Grid, info: CohortInfo) -> SeriesVolume:
+    slices = len(image)
+    stored = np.where(image == NO_VALUE, AIR[info.modality], image).astype(np.int32)
+    header = Dataset()
+    header.Modality = info.modality
+    header.SliceThickness = str(SPACING_MM)
+    uid = "2.25." + str(int(hashlib.sha256(phase.encode()).hexdigest()[:16], 16))
+    ones = np.ones(slices)
+    return SeriesVolume(
+        uid,
+        info.modality,
+        Phase(phase),
+        "prepared cohort",
+        grid,
+        stored,
+        ones,
+        0.0 * ones,
+        (header,) * slices,
+    )
+
+
+def _fractions(labels: TissueMap, shape: Sequence[int]) -> Labels:
+    whole = np.zeros(tuple(shape), dtype=np.uint8)
+    whole[labels.box.slices] = labels.tissue
+    return np.stack(
+        [(whole == t) * np.uint8(255) for t in (Tissue.VIABLE, Tissue.NECROSIS, Tissue.LIPIODOL)]
+    ).astype(np.uint8)
+
+
+def _change(point: GeneratedTimePoint, baseline: Baseline, patient: PatientImages) -> npt.NDArray[np.int16]:
+    change = np.zeros(patient.images.shape, dtype=np.int32)
+    for index, volume in enumerate(baseline.volumes):
+        image = next((i for i in point.images if i.series_instance_uid == volume.series_instance_uid), None)
+        if image is not None:
+            change[index][image.box.slices] = image.stored - volume.stored[image.box.slices]
+    return np.where(patient.images == NO_VALUE, 0, change).clip(-32767, 32767).astype(np.int16)
+
+
+# ------------------------------------------------------------------ the simulator's own oracle
+
+
+@dataclass(frozen=True, slots=True)
+class Redraws:
+    """What the simulator itself draws again for the same patient: no forecaster can do better."""
+
+    draws: Mapping[tuple[str, str, float], pd.DataFrame]
+    name: str = "oracle"
+
+    @classmethod
+    def of(cls, folder: Path) -> Redraws | None:
+        """Read ``redraws.csv`` of a cohort, None where there is none.
+
+        Raises
+        ------
+        TrainingDataError
+            It lacks a column.
+        """
+        path = folder / REDRAWS
+        if not path.is_file():
+            return None
+        table = pd.read_csv(path, dtype={"patient_id": str})
+        missing = [c for c in REDRAW_COLUMNS if c not in table.columns]
+        if missing:
+            raise TrainingDataError(f"{REDRAWS} lacks the columns {', '.join(missing)}")
+        groups = table.groupby(["patient_id", "regimen_id", "months"])
+        return cls({(str(k[0]), str(k[1]), float(str(k[2]))): part for k, part in groups})
+
+    def forecast(self, question: Question, samples: int, detail: Detail, streams: RandomStreams) -> Forecast:
+        """Return redraws, independent of each other."""
+        key = (question.patient.patient_id, question.regimen_id, float(question.months))
+        found = self.draws.get(key)
+        if found is None:
+            raise ModelError("the simulator did not draw this follow-up again")
+        chosen = found.sort_values("draw").head(samples)
+        classes = [class_index(str(c)) for c in chosen["mrecist"].fillna("NE")]
+        return Forecast(
+            chosen["viable_ml"].to_numpy(dtype=np.float64),
+            chosen["necrosis_ml"].to_numpy(dtype=np.float64),
+            chosen["lipiodol_ml"].to_numpy(dtype=np.float64),
+            tuple(category_of(c) for c in classes),
+            np.full(len(chosen), np.nan),
+        )

@@ -1,0 +1,81 @@
+"""The whole evaluation of a generator, from folders to tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inference.evaluation.adapters import Redraws
+from inference.evaluation.baselines import baseline_forecasters
+from inference.evaluation.extractors import Extractor
+from inference.evaluation.forecasts import Forecaster
+from inference.evaluation.generator_output import (
+    Evaluation,
+    write_generator_evaluation,
+    write_scores,
+)
+from inference.evaluation.generator_report import summarise
+from inference.evaluation.generator_run import prepare, run
+from inference.evaluation.questions import Plan
+from inference.models.protocols import Progress
+from inference.randomness import RandomStreams
+from inference.results import BundleInfo
+from inference.training.cohort import Cohort, CohortInfo
+
+OpenModels = Callable[[CohortInfo], Sequence[Forecaster]]
+"""Returns the learned and mechanistic models for a cohort, the one that is judged first."""
+
+
+def evaluate_generator(
+    cohorts: Sequence[Path],
+    open_models: OpenModels,
+    model: BundleInfo | None,
+    plan: Plan,
+    extractor: Extractor | None,
+    out: Path,
+    progress: Progress,
+) -> Evaluation:
+    """Evaluate on one or more cohorts and write the tables.
+
+    Parameters
+    ----------
+    cohorts : sequence of Path
+        The first is the one that the model was trained on: models of comparison are fitted on its
+        training patients. Its test patients are held out; further cohorts are external, such as that
+        of the shifted simulator.
+    extractor : Extractor or None
+        For FID and KID; None leaves them out.
+
+    Raises
+    ------
+    TrainingDataError
+        A cohort cannot be read, or has no patients to train or to test on.
+    """
+    streams = RandomStreams(plan.seed)
+    first = Cohort.open(cohorts[0])
+    context = prepare(first, plan, _part(progress, 0.0, 0.15))
+    baselines = baseline_forecasters(context.rows, streams)
+    reports = []
+    for index, folder in enumerate(cohorts):
+        start = 0.15 + 0.85 * index / len(cohorts)
+        stop = 0.15 + 0.85 * (index + 1) / len(cohorts)
+        cohort = first if index == 0 else Cohort.open(folder)
+        models = tuple(open_models(cohort.info))
+        oracle = Redraws.of(folder)
+        forecasters = (*baselines, *models, *(() if oracle is None else (oracle,)))
+        scored = run(cohort, context, forecasters, plan, _part(progress, start, 0.9 * stop + 0.1 * start))
+        out.mkdir(parents=True, exist_ok=True)
+        write_scores(out, f"{index + 1}", scored.frames)
+        judged = [m.name for m in models[:1]]
+        reports.append(
+            summarise(
+                scored, context, judged, extractor, streams, _part(progress, 0.9 * stop + 0.1 * start, stop)
+            )
+        )
+    evaluation = Evaluation(model, plan, tuple(reports))
+    write_generator_evaluation(out, evaluation)
+    return evaluation
+
+
+def _part(progress: Progress, first: float, last: float) -> Progress:
+    return lambda text, share: progress(text, first + (last - first) * share)

@@ -1,0 +1,135 @@
+"""Lesions, diameters and mRECIST on the crops of a cohort."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from inference.clinical.response import MEASURABLE_MM, Target, mrecist_category, select_targets
+from inference.imaging.measurement import lesion_id, measure_lesions
+from inference.results import Box, Grid, Labels, Mask, ResponseCategory, Tissue, TissueMap
+from inference.training.cohort import SPACING_MM
+
+HALF = 128
+"""A voxel of which this much is tumour (of 255) is tumour."""
+
+SMALLEST_NEW_ML = 0.5
+"""A part that touches no lesion of the baseline and is smaller than this (a ball of 10 mm) is not new."""
+
+_TISSUES = np.array([Tissue.VIABLE, Tissue.NECROSIS, Tissue.LIPIODOL], dtype=np.uint8)
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLesions:
+    """The targets of a patient, chosen once at baseline.
+
+    Attributes
+    ----------
+    numbers : tuple of int
+        Lesion numbers; empty when nothing is measurable.
+    sum_mm : float
+        Sum of their viable diameters at baseline.
+    known : tuple of int
+        All lesions of the baseline.
+    """
+
+    numbers: tuple[int, ...]
+    sum_mm: float
+    known: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MapResponse:
+    """What was measured on one follow-up map; NaN and NE where nothing is measurable."""
+
+    viable_mm: float
+    mrecist: ResponseCategory
+
+
+def crop_grid(shape: tuple[int, int, int]) -> Grid:
+    """Return the grid of a crop: isotropic, z towards the head, y towards the back, x towards the left."""
+    affine = np.zeros((4, 4))
+    affine[2, 0] = affine[1, 1] = affine[0, 2] = SPACING_MM
+    affine[3, 3] = 1.0
+    return Grid(shape, affine, "crop")
+
+
+def crop_tissue(fractions: Labels, lesion: Labels, liver: Labels) -> TissueMap:
+    """Return the tissue map of fractions: a voxel is tumour from one half, and of its largest part.
+
+    Parameters
+    ----------
+    fractions : array of uint8, (3, z, y, x)
+    lesion, liver : array of uint8, (z, y, x)
+    """
+    z, y, x = lesion.shape
+    tumour = fractions.sum(axis=0, dtype=np.int32) >= HALF
+    kinds = _TISSUES[np.argmax(fractions, axis=0)]
+    tissue = np.where(tumour, kinds, np.where(liver >= HALF, np.uint8(Tissue.LIVER), np.uint8(0)))
+    return TissueMap(Box((0, 0, 0), (z, y, x)), tissue.astype(np.uint8), np.where(tumour, lesion, 0))
+
+
+def numbered(fractions: Labels, baseline_lesion: Labels) -> Labels:
+    """Return the lesions of a follow-up, numbered by those of the baseline.
+
+    Each part belongs to the lesions of the baseline that it touches, its voxels to the nearest; a part
+    that touches none is a new lesion if it is large enough, else it belongs to the nearest one too.
+
+    Returns
+    -------
+    array of uint8, (z, y, x)
+    """
+    tumour = fractions.sum(axis=0, dtype=np.int32) >= HALF
+    if not baseline_lesion.any():
+        labelled, _ = ndimage.label(tumour, structure=_TOUCHING)
+        return np.asarray(np.minimum(labelled, 255), dtype=np.uint8)
+    where = ndimage.distance_transform_edt(baseline_lesion == 0, return_distances=False, return_indices=True)
+    result = np.where(tumour, baseline_lesion[tuple(where)], 0).astype(np.uint8)
+    following = int(baseline_lesion.max()) + 1
+    for part in _new_parts(tumour, baseline_lesion):
+        result[part] = min(following, 255)
+        following += 1
+    return result
+
+
+def _new_parts(tumour: Mask, baseline_lesion: Labels) -> list[Mask]:
+    labelled, count = ndimage.label(tumour, structure=_TOUCHING)
+    if count == 0:
+        return []
+    reached = ndimage.binary_dilation(baseline_lesion > 0, structure=_TOUCHING)
+    touching = set(np.unique(labelled[reached]).tolist())
+    sizes = np.bincount(labelled.ravel())
+    least = SMALLEST_NEW_ML * 1000.0 / SPACING_MM**3
+    return [labelled == n for n in range(1, count + 1) if n not in touching and sizes[n] >= least]
+
+
+def targets_at_baseline(fractions: Labels, lesion: Labels, liver: Labels) -> TargetLesions:
+    """Choose the target lesions: the two largest of at least 10 mm of viable diameter."""
+    diameters = _diameters(fractions, lesion, liver)
+    candidates = [Target(lesion_id(n), d) for n, d in diameters.items() if d >= MEASURABLE_MM]
+    wanted = {t.lesion_id for t in select_targets(candidates)}
+    chosen = tuple(n for n in diameters if lesion_id(n) in wanted)
+    return TargetLesions(chosen, sum(diameters[n] for n in chosen), tuple(diameters))
+
+
+def response_on_map(targets: TargetLesions, fractions: Labels, lesion: Labels, liver: Labels) -> MapResponse:
+    """Measure a follow-up map and classify it against the baseline alone (no earlier nadir is known)."""
+    if not targets.numbers:
+        return MapResponse(float("nan"), ResponseCategory.NE)
+    now = _diameters(fractions, lesion, liver)
+    total = sum(now.get(n, 0.0) for n in targets.numbers)
+    fresh = any(d >= MEASURABLE_MM for n, d in now.items() if n not in targets.known)
+    return MapResponse(total, mrecist_category(targets.sum_mm, total, None, fresh))
+
+
+def _diameters(fractions: Labels, lesion: Labels, liver: Labels) -> dict[int, float]:
+    labels = crop_tissue(fractions, lesion, liver)
+    z, y, x = lesion.shape
+    measured = measure_lesions(labels, crop_grid((z, y, x)))
+    return {
+        int(m.lesion_id[1:]): 0.0 if m.viable_long_axis is None else m.viable_long_axis.length_mm
+        for m in measured
+    }

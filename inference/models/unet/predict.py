@@ -1,0 +1,151 @@
+"""From a volume to the liver and its lesions: a coarse look at the body, a fine one at the liver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from inference.imaging.boxes import box_of
+from inference.models.unet.lattice import (
+    Lattice,
+    around,
+    between_lattices,
+    covering,
+    to_lattice,
+)
+from inference.models.unet.network import UNet, padded
+from inference.models.unet.organs import (
+    COARSE_SPACING_MM,
+    FINE_SPACING_MM,
+    LiverPart,
+    Organ,
+    ct_input,
+    mr_input,
+    relative_input,
+    relative_scale,
+)
+from inference.results import Grid, Labels, Mask, Voxels
+
+_MULTIPLE_COARSE = 16
+_MULTIPLE_FINE = 8
+_MARGIN_MM = 16.0
+_LEAST_COARSE_ML = 20.0
+_SHIFTS_MM = (0.0, COARSE_SPACING_MM / 2.0)
+"""The coarse network looks at lattices that lie half a voxel apart; their mean is smoother."""
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """The two networks of one modality."""
+
+    modality: str
+    coarse: UNet
+    fine: UNet
+
+
+@dataclass(frozen=True, slots=True)
+class CoarseFinding:
+    """What the coarse network says of the body.
+
+    Attributes
+    ----------
+    shares : array of float32, (organ, z, y, x)
+        Probability of each `Organ` on the lattice.
+    organs : array of uint8, (z, y, x)
+        The most probable organ.
+    liver : largest connected part of the liver
+    entropy : mean entropy of the organ probabilities over the liver, nats
+    largest_share : share of that part in all that was called liver
+    """
+
+    lattice: Lattice
+    shares: Voxels
+    organs: Labels
+    liver: Mask
+    entropy: float
+    largest_share: float
+
+    @property
+    def liver_ml(self) -> float:
+        """Volume of the liver on the coarse lattice."""
+        return float(np.count_nonzero(self.liver)) * self.lattice.spacing_mm**3 / 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class FineFinding:
+    """Probability of each `LiverPart` on a fine lattice around the liver, (part, z, y, x)."""
+
+    lattice: Lattice
+    shares: Voxels
+
+
+def _normalised(values: Voxels, modality: str) -> Voxels:
+    return ct_input(values) if modality == "CT" else mr_input(values)
+
+
+def outside_value(modality: str) -> float:
+    """Return what lies beyond a scan: air."""
+    return -1000.0 if modality == "CT" else 0.0
+
+
+def _probabilities(network: UNet, channels: Voxels, multiple: int) -> Voxels:
+    x = torch.from_numpy(np.ascontiguousarray(channels))[None]
+    with torch.inference_mode():
+        scores = network(padded(x, multiple)).float().softmax(1)[0]
+    z, y, x_ = channels.shape[1:]
+    return np.asarray(scores[:, :z, :y, :x_].numpy(), dtype=np.float32)
+
+
+def find_organs(values: Voxels, grid: Grid, networks: Networks) -> CoarseFinding:
+    """Find the organs in a volume (slices, rows, columns) of HU or MR intensities."""
+    lattice = covering(grid, COARSE_SPACING_MM)
+    total = np.zeros((len(Organ), *lattice.shape), np.float32)
+    for shift in _SHIFTS_MM:
+        moved = lattice.shifted(shift)
+        image = to_lattice(values, grid, moved, outside_value(networks.modality))
+        shares = _probabilities(
+            networks.coarse, _normalised(image, networks.modality)[None], _MULTIPLE_COARSE
+        )
+        total += shares if shift == 0.0 else _moved_back(shares, moved, lattice)
+    total /= total.sum(axis=0, keepdims=True)
+    organs = np.asarray(total.argmax(axis=0), dtype=np.uint8)
+    called = total[Organ.LIVER] > 0.5
+    liver = largest_part(called)
+    entropy = -(total * np.log(total + 1e-6)).sum(axis=0)[liver].mean() if liver.any() else np.inf
+    share = float(np.count_nonzero(liver)) / max(float(np.count_nonzero(called)), 1.0)
+    return CoarseFinding(lattice, total, organs, liver, float(entropy), share)
+
+
+def _moved_back(shares: Voxels, source: Lattice, target: Lattice) -> Voxels:
+    return np.stack([between_lattices(part, source, target, 0.0) for part in shares])
+
+
+def largest_part(mask: Mask) -> Mask:
+    """Return the largest connected part of a mask."""
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))
+
+
+def find_liver(values: Voxels, grid: Grid, networks: Networks, coarse: CoarseFinding) -> FineFinding | None:
+    """Look at the liver closely; None where the coarse network found none to look at."""
+    if coarse.liver_ml < _LEAST_COARSE_ML:
+        return None
+    lattice = around(coarse.lattice, box_of(coarse.liver, 0), _MARGIN_MM, FINE_SPACING_MM)
+    image = to_lattice(values, grid, lattice, outside_value(networks.modality))
+    guess = between_lattices(coarse.shares[Organ.LIVER], coarse.lattice, lattice, 0.0)
+    liver = float(np.median(image[guess > 0.8])) if (guess > 0.8).any() else float(np.median(image))
+    window = _normalised(image, networks.modality)
+    relative = relative_input(image, liver, relative_scale(networks.modality, liver))
+    shares = _probabilities(networks.fine, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
+    return FineFinding(lattice, shares)
+
+
+def liver_share(fine: FineFinding) -> Voxels:
+    """Return the probability of the liver as a whole on the fine lattice."""
+    parts = [LiverPart.PARENCHYMA, LiverPart.LESION, LiverPart.VESSEL]
+    return np.asarray(fine.shares[parts].sum(axis=0), dtype=np.float32)

@@ -1,0 +1,249 @@
+"""The default segmenter: liver, lesions and organs that tell the contrast phase, from the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from scipy import ndimage
+
+from inference.bundle_store import bundle_folder, load_metadata
+from inference.case import Case
+from inference.errors import ImplausibleSegmentation, ModelError, SegmentationMissing
+from inference.imaging.boxes import box_of
+from inference.imaging.segmentations import Structure
+from inference.models.unet.lattice import box_on_grid, from_lattice
+from inference.models.unet.network import UNet
+from inference.models.unet.organs import FINE_SPACING_MM, LiverPart, Organ
+from inference.models.unet.predict import (
+    CoarseFinding,
+    FineFinding,
+    Networks,
+    find_liver,
+    find_organs,
+    largest_part,
+    liver_share,
+)
+from inference.results import (
+    Baseline,
+    Box,
+    BundleInfo,
+    Grid,
+    Labels,
+    Lesion,
+    Mask,
+    Region,
+    Segmentation,
+    Tissue,
+    TissueMap,
+    Voxels,
+)
+from inference.settings import Frozen
+
+_MARGIN_VOXELS = 2
+_LEAST_LIVER_ML = 50.0
+"""Heart and lung bases gave 0 ml; a liver that is cut by the field of view gave 500 ml."""
+_UNSURE_ENTROPY = 0.45
+_SURE = 0.8
+_WHOLE = np.ones((3, 3, 3), dtype=bool)
+_REGIONS: Mapping[Organ, Structure] = {Organ.AORTA: Structure.AORTA, Organ.KIDNEY: Structure.KIDNEY}
+
+
+class NetworkSpec(Frozen):
+    """One network of the bundle: its file and the widths of its levels."""
+
+    file: str
+    inputs: int = Field(gt=0)
+    classes: int = Field(gt=0)
+    widths: tuple[int, ...]
+
+
+class SegmenterSpec(Frozen):
+    """``networks`` in the metadata of a bundle, and the limits of lesions."""
+
+    coarse: NetworkSpec
+    fine: NetworkSpec
+    lesion_threshold: float = Field(0.5, gt=0, lt=1)
+    smallest_lesion_ml: float = Field(0.4, gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class LiverFinding:
+    """Liver and lesions of one volume, on the volume's own grid.
+
+    Attributes
+    ----------
+    liver : array of bool, shape of the box
+        Lesions and vessels included.
+    lesion : array of uint8, shape of the box
+        0, or the number of a lesion; 1 is the largest.
+    unsure_ml : volume of the lattice whose probability of liver lies between 0.2 and 0.8
+    """
+
+    box: Box
+    liver: Mask
+    lesion: Labels
+    coarse: CoarseFinding
+    unsure_ml: float
+
+
+@dataclass(frozen=True)
+class UnetSegmenter:
+    """The networks of a bundle, by modality."""
+
+    info: BundleInfo
+    networks: Mapping[str, Networks]
+    specs: Mapping[str, SegmenterSpec]
+
+    @classmethod
+    def from_bundle(cls, name_or_path: str | Path = "segmenter") -> UnetSegmenter:
+        """Read a verified bundle.
+
+        Raises
+        ------
+        ModelError
+            The bundle is damaged, or its weights do not fit its description.
+        """
+        info, metadata = load_metadata(name_or_path)
+        folder = bundle_folder(name_or_path)
+        try:
+            specs = {m: SegmenterSpec.model_validate(s) for m, s in metadata["networks"].items()}
+        except (KeyError, AttributeError, ValidationError) as error:
+            raise ModelError(f"the model bundle {info.name} does not describe its networks") from error
+        networks = {
+            modality: Networks(modality, _load(folder, spec.coarse), _load(folder, spec.fine))
+            for modality, spec in specs.items()
+        }
+        return cls(info, networks, specs)
+
+    def check(self, case: Case) -> None:
+        """Refuse a study without a CT or MR series; all else shows in the pixels.
+
+        Raises
+        ------
+        SegmentationMissing
+            There is no series of a modality that the bundle has networks for.
+        """
+        if not any(s.modality in self.networks for s in case.series):
+            known = " or ".join(sorted(self.networks))
+            raise SegmentationMissing(f"the study has no {known} series to segment")
+
+    def segment(self, case: Case, baseline: Baseline) -> Segmentation:
+        """Return liver and lesions of the primary series; every lesion voxel is viable here.
+
+        Raises
+        ------
+        SegmentationMissing
+            No network is there for the modality.
+        ImplausibleSegmentation
+            No liver, or no lesion, was found.
+        """
+        primary = baseline.primary
+        if primary.modality not in self.networks:
+            raise SegmentationMissing(f"the segmenter {self.info.name} has no network for {primary.modality}")
+        found = self.segment_volume(primary.values(), primary.grid, primary.modality)
+        if not found.lesion.any():
+            raise ImplausibleSegmentation("no tumour was found in the liver")
+        tissue = np.where(found.liver, np.uint8(Tissue.LIVER), np.uint8(Tissue.BACKGROUND))
+        tissue[found.lesion > 0] = Tissue.VIABLE
+        return Segmentation(
+            labels=TissueMap(found.box, tissue, found.lesion),
+            lesions=tuple(Lesion(k, f"L{k}") for k in range(1, int(found.lesion.max()) + 1)),
+            bundle=self.info,
+            source_sop_instance_uid=None,
+            warnings=("Liver and tumours were outlined by a program; check the outlines.", *_doubts(found)),
+            regions=_regions(found.coarse, primary.grid),
+        )
+
+    def segment_volume(self, values: Voxels, grid: Grid, modality: str) -> LiverFinding:
+        """Segment one volume.
+
+        Parameters
+        ----------
+        values : array of float32, (slices, rows, columns)
+            HU in CT, intensities in MR.
+
+        Raises
+        ------
+        ImplausibleSegmentation
+            There is no liver in the field of view.
+        """
+        networks, spec = self.networks[modality], self.specs[modality]
+        coarse = find_organs(values, grid, networks)
+        fine = find_liver(values, grid, networks, coarse)
+        if fine is None:
+            raise ImplausibleSegmentation("there is no liver in the field of view")
+        return _on_grid(fine, coarse, grid, spec)
+
+
+def _load(folder: Path, spec: NetworkSpec) -> UNet:
+    network = UNet(spec.inputs, spec.classes, spec.widths)
+    try:
+        weights = {k: v.float() for k, v in load_file(folder / spec.file).items()}
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{Path(spec.file).name} of a model bundle does not fit its description") from error
+    return network.eval()
+
+
+def _on_grid(fine: FineFinding, coarse: CoarseFinding, grid: Grid, spec: SegmenterSpec) -> LiverFinding:
+    organ = liver_share(fine)
+    whole = _filled(largest_part(organ > 0.5))
+    ml = float(np.count_nonzero(whole)) * FINE_SPACING_MM**3 / 1000.0
+    if ml < _LEAST_LIVER_ML:
+        raise ImplausibleSegmentation(
+            f"there is no liver in the field of view (only {ml:.0f} ml look like it)"
+        )
+    kept = ndimage.binary_dilation(whole, iterations=2)
+    box = box_on_grid(fine.lattice, box_of(kept, 1), grid)
+    if box is None:
+        raise ImplausibleSegmentation("there is no liver in the field of view")
+    # Holes that were filled count as liver, whatever the network said of them.
+    held = np.where(kept, np.where(whole, np.maximum(organ, 0.51), organ), 0.0).astype(np.float32)
+    share = from_lattice(held, fine.lattice, grid, box)
+    liver = share > 0.5
+    lesion_share = from_lattice(np.where(whole, fine.shares[LiverPart.LESION], 0.0), fine.lattice, grid, box)
+    lesion = _lesions((lesion_share > spec.lesion_threshold) & liver, grid.voxel_ml, spec.smallest_lesion_ml)
+    unsure = np.count_nonzero((organ > 0.2) & (organ < 0.8)) * FINE_SPACING_MM**3 / 1000.0
+    return LiverFinding(box, liver, lesion, coarse, float(unsure))
+
+
+def _filled(mask: Mask) -> Mask:
+    """Close holes on each axial slice."""
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+
+
+def _lesions(mask: Mask, voxel_ml: float, smallest_ml: float) -> Labels:
+    """Return the numbers of the connected parts that are large enough, 1 being the largest."""
+    parts, count = ndimage.label(mask, structure=_WHOLE)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:] * voxel_ml
+    order: Sequence[int] = sorted(range(count), key=lambda k: (-sizes[k], k))
+    numbers = np.zeros(count + 1, dtype=np.uint8)
+    for number, k in enumerate([k for k in order if sizes[k] >= smallest_ml][:255], 1):
+        numbers[k + 1] = number
+    return np.asarray(numbers[parts], dtype=np.uint8)
+
+
+def _doubts(found: LiverFinding) -> list[str]:
+    if found.coarse.entropy > _UNSURE_ENTROPY:
+        return [f"The outline of the liver is uncertain in places ({found.unsure_ml:.0f} ml); look at it."]
+    return []
+
+
+def _regions(coarse: CoarseFinding, grid: Grid) -> tuple[Region, ...]:
+    """Return the inner voxels of the organs that tell the contrast phase."""
+    regions = []
+    for organ, structure in _REGIONS.items():
+        inner = coarse.shares[organ] > _SURE
+        box = box_on_grid(coarse.lattice, box_of(inner, 0), grid) if inner.any() else None
+        if box is None:
+            continue
+        mask = from_lattice(coarse.shares[organ], coarse.lattice, grid, box) > _SURE
+        if mask.any():
+            regions.append(Region(structure.value, box, mask))
+    return tuple(regions)

@@ -1,0 +1,1 @@
+"""Training of the default segmenter on synthetic images of random label maps."""

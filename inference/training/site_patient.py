@@ -1,0 +1,479 @@
+"""One patient of a site: studies read, follow-ups registered and paired, response measured, crops written.
+
+Volumes, diameters and response are measured on each study's own grid, never on resampled images. A
+follow-up that cannot be used is left out with its reason, and a patient without any is left out too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from inference.case import Phase
+from inference.errors import InferenceError, RejectedInput, TrainingDataError
+from inference.imaging.measurement import measure_lesions
+from inference.imaging.resampling import aligned_grid, nearest_label, share_of
+from inference.models.protocols import Segmenter
+from inference.results import (
+    Grid,
+    Labels,
+    LesionMeasurement,
+    NotAssessed,
+    Response,
+    ResponseCategory,
+    Tissue,
+)
+from inference.settings import Frozen, SegmentationLimits
+from inference.stages.respond import (
+    ARTERIAL_PHASES,
+    classify_mrecist,
+    classify_recist11,
+    smallest_target_mm,
+)
+from inference.training.cohort import NO_VALUE, FollowUpImages, PatientImages, write_images
+from inference.training.pairing import Pairing, pair_lesions, renumbered
+from inference.training.registration import (
+    Mapping as SpaceMapping,
+)
+from inference.training.registration import (
+    RegistrationLimits,
+    RegistrationQuality,
+    RegistrationSettings,
+    register,
+)
+from inference.training.site_archive import DAYS_PER_MONTH, MatchedPatient, MatchedStudy
+from inference.training.site_crops import TISSUES, Crop, crop_grid, crop_study, liver_share, volumes_ml
+from inference.training.site_reading import (
+    LiverInStudy,
+    ReadStudy,
+    common_phase,
+    read_study,
+    tracked_pairs,
+)
+
+_log = logging.getLogger(__name__)
+
+PHASES: Mapping[str, tuple[Phase, ...]] = {
+    "CT": (Phase.ARTERIAL, Phase.PORTAL_VENOUS),
+    "MR": (Phase.T1_ARTERIAL, Phase.T1_PORTAL_VENOUS, Phase.T2),
+}
+"""Image channels of a cohort of each modality."""
+
+_PAIRING_MM = 2.0
+_SMALL_ML = 0.5
+"""Differences of lesion volume below this are no failure of the resampling."""
+
+
+class SiteLimits(Frozen):
+    """What a patient and a follow-up must be like to be used."""
+
+    baseline_within_days: float = Field(90.0, gt=0, description="before the start of treatment")
+    follow_up_within_months: float = Field(24.0, gt=0, description="after it")
+    segmentation: SegmentationLimits = SegmentationLimits()
+    registration: RegistrationLimits = RegistrationLimits()
+
+
+class SiteSettings(Frozen):
+    """How patients are prepared."""
+
+    modality: str = Field("CT", pattern="^(CT|MR)$")
+    limits: SiteLimits = SiteLimits()
+    registration: RegistrationSettings = RegistrationSettings()
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Image channels."""
+        return PHASES[self.modality]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutRow:
+    """A study that was not used, by its row, and why."""
+
+    row: int
+    patient_id: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairPicture:
+    """One slice of a pair, (y, x): images as in a crop, liver and tumours as bytes."""
+
+    before: np.ndarray
+    after: np.ndarray
+    liver: Labels
+    tumour_before: Labels
+    tumour_after: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class PairReport:
+    """How well one follow-up was registered.
+
+    Attributes
+    ----------
+    lesion_volume_ratio : float
+        Lesion volume of the resampled follow-up over that on its own grid; NaN without lesions.
+    failures : reasons for which it was left out
+    """
+
+    patient_id: str
+    row: int
+    months: float
+    quality: RegistrationQuality
+    lesion_volume_ratio: float
+    new_lesions: int
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+    picture: PairPicture
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPatient:
+    """What one patient gives; `row` is None when the patient was left out."""
+
+    patient_id: str
+    row: Mapping[str, object] | None
+    outcomes: tuple[Mapping[str, object], ...]
+    pairs: tuple[PairReport, ...]
+    left_out: tuple[LeftOutRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientTask:
+    """Everything that the preparation of one patient needs; can be sent to another process."""
+
+    patient: MatchedPatient
+    patient_id: str
+    segmenters: tuple[Segmenter, ...]
+    settings: SiteSettings
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Lesions seen so far, on a grid of the baseline."""
+
+    grid: Grid
+    lesion: Labels
+    highest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _FollowUp:
+    matched: MatchedStudy
+    study: ReadStudy
+    lesion: Labels
+    crop: Crop
+    pairing: Pairing
+    measured: tuple[LesionMeasurement, ...]
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What has been found while the follow-ups are gone through."""
+
+    known: _Known
+    kept: list[_FollowUp] = field(default_factory=list)
+    pairs: list[PairReport] = field(default_factory=list)
+    left_out: list[LeftOutRow] = field(default_factory=list)
+
+
+def prepare_patient(task: PatientTask) -> PreparedPatient:
+    """Prepare one patient; whatever cannot be used comes back with its reason."""
+    patient = task.patient
+    unused = [
+        LeftOutRow(m.row.row, task.patient_id, "study", "an earlier study than the baseline")
+        for m in patient.unused
+    ]
+    try:
+        baseline = _read_baseline(task)
+        target = crop_grid(baseline)
+        first = crop_study(baseline, baseline.lesions_in_full(), task.settings.phases, target)
+    except InferenceError as error:
+        row = LeftOutRow(patient.baseline.row.row, task.patient_id, "patient", f"baseline: {error}")
+        return PreparedPatient(task.patient_id, None, (), (), (*unused, row))
+    found = _Progress(_known_at(baseline, task.settings), left_out=unused)
+    for matched in patient.follow_ups:
+        try:
+            _add_follow_up(task, baseline, first, target, matched, found)
+        except InferenceError as error:
+            found.left_out.append(LeftOutRow(matched.row.row, task.patient_id, "follow-up", str(error)))
+    if not found.kept:
+        reason = "no follow-up can be used"
+        found.left_out.append(LeftOutRow(patient.baseline.row.row, task.patient_id, "patient", reason))
+        return PreparedPatient(task.patient_id, None, (), tuple(found.pairs), tuple(found.left_out))
+    _write(task, baseline, first, target, found.kept)
+    return PreparedPatient(
+        task.patient_id,
+        _patient_row(task, baseline),
+        tuple(_outcomes(task, baseline, found.kept)),
+        tuple(found.pairs),
+        tuple(found.left_out),
+    )
+
+
+# ------------------------------------------------------------------ reading
+
+
+def _read_baseline(task: PatientTask) -> ReadStudy:
+    patient, limit = task.patient, task.settings.limits.baseline_within_days
+    days = -patient.baseline.months * DAYS_PER_MONTH
+    if days > limit + 1e-6:
+        raise RejectedInput(f"it is {days:.0f} days before the start of treatment (at most {limit:.0f})")
+    study = _read(task, patient.baseline, task.segmenters)
+    if not study.segmentation.lesions:
+        raise RejectedInput("no tumour was found")
+    return study
+
+
+def _read(task: PatientTask, matched: MatchedStudy, segmenters: Sequence[Segmenter]) -> ReadStudy:
+    files, clinical = matched.study.files, task.patient.rows.clinical
+    study = read_study(files, clinical, segmenters, task.settings.limits.segmentation)
+    modality, phases = study.baseline.primary.modality, task.settings.phases
+    if modality != task.settings.modality:
+        raise RejectedInput(f"the study is {modality}, and the cohort is of {task.settings.modality}")
+    if not any(study.baseline.phase(p) for p in phases):
+        raise RejectedInput(f"none of the phases {', '.join(phases)} is in the study")
+    return study
+
+
+# ------------------------------------------------------------------ one follow-up
+
+
+def _known_at(baseline: ReadStudy, settings: SiteSettings) -> _Known:
+    """Return the baseline's lesions on a grid that holds all of its images."""
+    grid = baseline.baseline.primary.grid
+    corners = grid.to_patient([[k >> a & 1 and grid.shape[a] - 1 for a in range(3)] for k in range(8)])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    organ = grid.to_patient(np.argwhere(baseline.organ()))
+    margin = settings.registration.margin_mm
+    low = np.maximum(low, organ.min(axis=0) - margin)
+    high = np.minimum(high, organ.max(axis=0) + margin)
+    x, y, z = (int(np.ceil(e / _PAIRING_MM)) + 1 for e in high - low)
+    aligned = aligned_grid((low + high) / 2.0, (z, y, x), _PAIRING_MM, grid.frame_of_reference_uid)
+    lesion = baseline.lesions_in_full()
+    return _Known(aligned, _lesions_on(aligned, grid, lesion, None), int(lesion.max()))
+
+
+def _lesions_on(target: Grid, source: Grid, lesion: Labels, mapping: SpaceMapping | None) -> Labels:
+    mapped = None if mapping is None else mapping.on(target)
+    present = share_of(lesion > 0, source, target, mapped) > 0.0
+    return np.where(present, nearest_label(lesion, source, target, mapped), 0).astype(np.uint8)
+
+
+def _add_follow_up(
+    task: PatientTask,
+    baseline: ReadStudy,
+    first: Crop,
+    target: Grid,
+    matched: MatchedStudy,
+    found: _Progress,
+) -> None:
+    settings = task.settings
+    limit = settings.limits.follow_up_within_months
+    if matched.months > limit:
+        raise RejectedInput(f"it is {matched.months:.1f} months after the start (at most {limit:g})")
+    segmenters = (LiverInStudy(),) if matched.row.no_tumour_left else task.segmenters
+    study = _read(task, matched, segmenters)
+    phases = common_phase(baseline.baseline, study.baseline)
+    if phases is None:
+        raise RejectedInput("baseline and follow-up have no phase in common to be registered")
+    volume, volume_later = phases
+    result = register(
+        baseline.for_registration(volume), study.for_registration(volume_later), settings.registration
+    )
+    own = study.baseline.primary.grid
+    lesion = study.lesions_in_full()
+    there = _lesions_on(found.known.grid, own, lesion, result.mapping)
+    certain = tracked_pairs(baseline.segmentation, study.segmentation)
+    pairing = pair_lesions(
+        found.known.lesion, there, found.known.grid.spacing_mm, certain, found.known.highest
+    )
+    lost = set(np.unique(lesion).tolist()) - {0} - set(pairing.numbers)
+    if lost:
+        raise TrainingDataError(f"{len(lost)} lesion(s) lie outside the images of the baseline")
+    numbered = renumbered(lesion, pairing.numbers)
+    crop = crop_study(study, numbered, settings.phases, target, result.mapping.on(target))
+    ratio, wrong = _volume_kept(study, crop, settings.limits.registration)
+    failures = (*result.quality.failures(settings.limits.registration), *wrong)
+    found.pairs.append(
+        PairReport(
+            task.patient_id,
+            matched.row.row,
+            matched.months,
+            result.quality,
+            ratio,
+            len(pairing.new),
+            failures,
+            (*study.warnings, *_notes(pairing)),
+            _picture(first, crop, liver_share(baseline, target)),
+        )
+    )
+    if failures:
+        raise TrainingDataError("; ".join(failures))
+    _keep(
+        found, _FollowUp(matched, study, numbered, crop, pairing, _measured(baseline, study, numbered)), there
+    )
+
+
+def _measured(baseline: ReadStudy, study: ReadStudy, lesion: Labels) -> tuple[LesionMeasurement, ...]:
+    labels = study.segmentation.labels
+    own = replace(labels, lesion=lesion[labels.box.slices])
+    return measure_lesions(
+        own, study.baseline.primary.grid, [x.number for x in baseline.segmentation.lesions]
+    )
+
+
+def _keep(found: _Progress, follow_up: _FollowUp, there: Labels) -> None:
+    """Add a follow-up, and its new lesions to those that are known to the next."""
+    found.kept.append(follow_up)
+    known, new = found.known, follow_up.pairing.new
+    numbered = renumbered(there, follow_up.pairing.numbers)
+    added = np.isin(numbered, new) & (known.lesion == 0)
+    lesion = np.where(added, numbered, known.lesion).astype(np.uint8)
+    found.known = _Known(known.grid, lesion, max(known.highest, *new, 0))
+
+
+def _notes(pairing: Pairing) -> tuple[str, ...]:
+    notes = []
+    if pairing.coalesced:
+        names = ", ".join(f"L{n}" for n in pairing.coalesced)
+        notes.append(f"{names} grew together with another lesion and are measured as part of it.")
+    parts = len(pairing.numbers) - len(set(pairing.numbers.values()))
+    if parts:
+        notes.append(f"{parts} more part(s) than lesions: a lesion in pieces is measured by its largest.")
+    return tuple(notes)
+
+
+def _volume_kept(study: ReadStudy, crop: Crop, limits: RegistrationLimits) -> tuple[float, tuple[str, ...]]:
+    """Compare the lesion volume of the crop with that on the study's own grid."""
+    own = sum(_ml(study).values())
+    resampled_ml = float(volumes_ml(crop.fractions).sum())
+    if own == 0.0:
+        return float("nan"), ()
+    ratio = resampled_ml / own
+    if abs(ratio - 1.0) <= limits.lesion_volume_within or abs(resampled_ml - own) <= _SMALL_ML:
+        return ratio, ()
+    reason = (
+        f"the resampled images hold {ratio:.0%} of the lesion volume measured on the follow-up itself "
+        f"(within {limits.lesion_volume_within:.0%}): lesions lie outside the crop, or were deformed"
+    )
+    return ratio, (reason,)
+
+
+def _ml(study: ReadStudy) -> dict[Tissue, float]:
+    """Return the volume of each kind of lesion tissue on the study's own grid."""
+    counts = np.bincount(study.segmentation.labels.tissue.ravel(), minlength=len(Tissue))
+    return {t: float(counts[t]) * study.baseline.primary.grid.voxel_ml for t in TISSUES}
+
+
+def _picture(first: Crop, later: Crop, liver: Labels) -> PairPicture:
+    """Take the slice with most tumour at baseline, of a phase that both have."""
+    k = int(np.argmax(first.fractions.sum(axis=(0, 2, 3), dtype=np.int64)))
+    seen = [
+        (a[k] > NO_VALUE).mean() * (b[k] > NO_VALUE).mean()
+        for a, b in zip(first.images, later.images, strict=True)
+    ]
+    channel = len(seen) - 1 - int(np.argmax(seen[::-1]))
+    shares = [
+        np.minimum(c.fractions[:, k].sum(axis=0, dtype=np.int32), 255).astype(np.uint8)
+        for c in (first, later)
+    ]
+    return PairPicture(first.images[channel, k], later.images[channel, k], liver[k], *shares)
+
+
+# ------------------------------------------------------------------ what is written
+
+
+def _write(
+    task: PatientTask, baseline: ReadStudy, first: Crop, target: Grid, kept: Sequence[_FollowUp]
+) -> None:
+    regimen = task.patient.rows.regimen_id
+    follow_ups = tuple(
+        FollowUpImages(regimen, _months(f), f.crop.images, f.crop.fractions, f.crop.lesion) for f in kept
+    )
+    liver = liver_share(baseline, target)
+    images = PatientImages(
+        task.patient_id, first.images, None, liver, first.fractions, first.lesion, follow_ups
+    )
+    write_images(task.folder, images)
+
+
+def _months(follow_up: _FollowUp) -> float:
+    return round(follow_up.matched.months, 3)
+
+
+def _patient_row(task: PatientTask, baseline: ReadStudy) -> Mapping[str, object]:
+    rows = task.patient.rows
+    ml = _ml(baseline)
+    os, pfs = rows.os or (None, None), rows.pfs or (None, None)
+    organ_ml = (
+        float(np.count_nonzero(baseline.segmentation.labels.tissue)) * baseline.baseline.primary.grid.voxel_ml
+    )
+    return {
+        "patient_id": task.patient_id,
+        "centre": rows.centre,
+        "split": "",
+        "regimen_id": rows.regimen_id,
+        "baseline_viable_ml": round(ml[Tissue.VIABLE], 4),
+        "baseline_total_ml": round(sum(ml.values()), 4),
+        "liver_ml": round(organ_ml, 2),
+        "os_months": os[0],
+        "os_event": os[1],
+        "pfs_months": pfs[0],
+        "pfs_event": pfs[1],
+        **{name: _cell(value.value) for name, value in rows.clinical.values.items()},
+    }
+
+
+def _cell(value: float | str | bool) -> float | str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value
+
+
+def _outcomes(
+    task: PatientTask, baseline: ReadStudy, kept: Sequence[_FollowUp]
+) -> list[Mapping[str, object]]:
+    lesions = _measured(baseline, baseline, baseline.lesions_in_full())
+    smallest = smallest_target_mm(baseline.baseline)
+    courses = [f.measured for f in kept]
+    recist = classify_recist11(lesions, courses, smallest)
+    mrecist = classify_mrecist(lesions, courses, smallest)
+    rows: list[Mapping[str, object]] = []
+    at_baseline = {x.number for x in baseline.segmentation.lesions}
+    for follow_up, by_recist, by_mrecist in zip(kept, recist, mrecist, strict=True):
+        ml = _ml(follow_up.study)
+        arterial = all(_has_arterial(s) for s in (baseline, follow_up.study))
+        present = set(np.unique(follow_up.lesion).tolist()) - {0}
+        rows.append(
+            {
+                "patient_id": task.patient_id,
+                "regimen_id": task.patient.rows.regimen_id,
+                "months": _months(follow_up),
+                "observed": 1,
+                "imaged": 1,
+                "viable_ml": round(ml[Tissue.VIABLE], 4),
+                "necrosis_ml": round(ml[Tissue.NECROSIS], 4),
+                "lipiodol_ml": round(ml[Tissue.LIPIODOL], 4),
+                "new_lesions": len(present - at_baseline),
+                "recist11": _category(by_recist),
+                "mrecist": _category(by_mrecist) if arterial else ResponseCategory.NE.value,
+            }
+        )
+    return rows
+
+
+def _has_arterial(study: ReadStudy) -> bool:
+    return any(study.baseline.phase(p) is not None for p in ARTERIAL_PHASES)
+
+
+def _category(response: Response | NotAssessed) -> str:
+    return ResponseCategory.NE.value if isinstance(response, NotAssessed) else response.category.value
