@@ -3,9 +3,9 @@
 One SQLite file in WAL mode with synchronous=FULL: a committed row survives a power cut. All times
 are seconds since the epoch, UTC. Who writes what:
 
-    listener   instance, inbound_commitment, commitment_result
-    assembly   study, revision, job
-    worker     job, revision, result_object, revision_models
+    listener   instance, repeat, inbound_commitment, commitment_result
+    assembly   study, revision, job, repeat
+    worker     job, revision, result_object, revision_models, review
     outbox     result_object, commitment, inbound_commitment, revision
     commands   activation, review (decisions)
     all        audit
@@ -199,12 +199,36 @@ revision_models = Table(
     Column("bundles", Text, nullable=False, doc="JSON object: part of the forecast to digest"),
 )
 
+review = Table(
+    "review",
+    metadata,
+    Column("revision_id", Integer, ForeignKey("revision.id"), primary_key=True),
+    Column("models_key", String(64), nullable=False, doc="bundles that drew the outlines"),
+    Column("reason", Text, nullable=False),
+    Column("held_at", Float, nullable=False),
+    Column("decision", String(16), nullable=False, default="", doc="released, rejected, or open"),
+    Column("decided_at", Float),
+)
+
+repeat = Table(
+    "repeat",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+
+def database_file(data_dir: Path) -> Path:
+    """Return the file of a data folder's database."""
+    return data_dir / "node.sqlite"
+
 
 def open_database(data_dir: Path) -> Engine:
     """Open (and create if absent) the database of a data folder. Use it by `reading` and `writing`."""
     data_dir.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        f"sqlite:///{data_dir / 'node.sqlite'}",
+        f"sqlite:///{database_file(data_dir)}",
         connect_args={"timeout": 30.0, "check_same_thread": False, "isolation_level": None},
     )
 

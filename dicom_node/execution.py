@@ -2,52 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
+from dicom_node.bundles.loading import load_bundles
 from dicom_node.errors import PermanentError
-from dicom_node.forecast import Order, forecast
+from dicom_node.forecast import Order, forecast, write_proposal
 from dicom_node.jobs.engine import Report
-from dicom_node.jobs.ledger import Plan, ResultRow
+from dicom_node.jobs.ledger import Plan, ResultRow, RevisionRow
 from dicom_node.settings import NodeSettings, Outputs
-from dicom_node.worker import Execute, JobOrder
+from dicom_node.worker import Execute, HeldForReview, JobOrder, proposal_folder
 from inference.clinical.records import clinical_record
+from inference.errors import ReviewNeeded
+from inference.settings import Doubtful
+from reporting.outputs import WrittenObject
 
 
 def forecasting(settings: NodeSettings) -> Execute:
     """Return the function that a worker executes its jobs with."""
 
     def execute(order: JobOrder, report: Report) -> Sequence[ResultRow]:
-        row = order.revision
-        if row.job_time is None:
-            raise PermanentError("the revision was queued without a time")
-        plan = Plan.from_json(row.plan)
-        files = tuple(settings.data_dir / f.path for f in order.inputs)
-        done = forecast(
-            Order(
-                files=files,
-                job_time=datetime.fromtimestamp(row.job_time, UTC),
-                pipeline=settings.pipeline(plan.regimens, plan.months),
-                outputs=tuple(Outputs(o) for o in plan.outputs),
-                clinical=clinical_record(settings.clinical_file, files),
-            ),
-            settings,
-            order.folder,
-            report,
-        )
-        return [
-            ResultRow(
-                peer=peer,
-                kind=made.kind,
-                sop_class_uid=made.sop_class_uid,
-                sop_instance_uid=made.sop_instance_uid,
-                study_instance_uid=row.study_instance_uid,
-                series_instance_uid=made.series_instance_uid,
-                path=str((order.folder / made.path).relative_to(settings.data_dir)),
-                sha256=made.sha256,
-            )
-            for peer in plan.send_to
-            for made in done.objects
-        ]
+        row, plan = order.revision, Plan.from_json(order.revision.plan)
+        wanted = _order(order, plan, settings)
+        bundles = load_bundles(order.models, settings)
+        try:
+            done = forecast(wanted, settings, order.folder, report, bundles)
+        except ReviewNeeded as needed:
+            kept = proposal_folder(order.folder)
+            sent = settings.review.send_proposal
+            made = write_proposal(needed, wanted, settings, order.folder) if sent else ()
+            raise HeldForReview(str(needed), _rows(row, plan, made, kept, settings)) from needed
+        return _rows(row, plan, done.objects, order.folder, settings)
 
     return execute
+
+
+def _order(order: JobOrder, plan: Plan, settings: NodeSettings) -> Order:
+    if order.revision.job_time is None:
+        raise PermanentError("the revision was queued without a time")
+    files = tuple(settings.data_dir / f.path for f in order.inputs)
+    pipeline = settings.pipeline(plan.regimens, plan.months)
+    if order.released:
+        pipeline = pipeline.model_copy(update={"doubtful": Doubtful.ACCEPT})
+    return Order(
+        files=files,
+        job_time=datetime.fromtimestamp(order.revision.job_time, UTC),
+        pipeline=pipeline,
+        outputs=tuple(Outputs(o) for o in plan.outputs),
+        clinical=clinical_record(settings.clinical_file, files),
+    )
+
+
+def _rows(
+    row: RevisionRow, plan: Plan, objects: Iterable[WrittenObject], folder: Path, settings: NodeSettings
+) -> list[ResultRow]:
+    """Return a row for each object and peer; `folder` is where the objects will be."""
+    return [
+        ResultRow(
+            peer=peer,
+            kind=made.kind,
+            sop_class_uid=made.sop_class_uid,
+            sop_instance_uid=made.sop_instance_uid,
+            study_instance_uid=row.study_instance_uid,
+            series_instance_uid=made.series_instance_uid,
+            path=str((folder / made.path).relative_to(settings.data_dir)),
+            sha256=made.sha256,
+        )
+        for made in objects
+        for peer in plan.send_to
+    ]

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from dicom_node.bundles.activation import Activations, models_key
+from dicom_node.bundles.loading import model_choice
 from dicom_node.clock import system_clock
 from dicom_node.database import open_database
 from dicom_node.errors import ConfigurationError
@@ -54,7 +56,9 @@ def run_worker(settings: NodeSettings, stop: threading.Event) -> None:
         os._exit(OVERTIME)
 
     engine = SqliteEngine(database, settings.jobs, system_clock, owner, overtime=end_process)
-    worker = Worker(engine, Ledger(database, system_clock), forecasting(settings), settings.data_dir)
+    choice = model_choice(Activations(database, settings.data_dir, system_clock), settings)
+    ledger = Ledger(database, system_clock)
+    worker = Worker(engine, ledger, forecasting(settings), settings.data_dir, choice)
     worker.run(stop)
     database.dispose()
 
@@ -79,6 +83,7 @@ def run_steward(settings: NodeSettings, stop: threading.Event) -> None:
     ledger = Ledger(database, system_clock)
     engine = SqliteEngine(database, settings.jobs, system_clock, f"steward:{os.getpid()}")
     spool = Spool(settings.data_dir, settings.listener.minimum_free_bytes)
+    activations = Activations(database, settings.data_dir, system_clock)
     assembler = Assembler(
         database=database,
         ledger=ledger,
@@ -88,6 +93,7 @@ def run_steward(settings: NodeSettings, stop: threading.Event) -> None:
         data_dir=settings.data_dir,
         clock=system_clock,
         pacs=_pacs(settings, Index(database, spool, system_clock)),
+        models=lambda: models_key(activations.named_in_force(), settings.models),
     )
     outbox = Outbox(settings, database, system_clock)
     timers = BackgroundScheduler(timezone=UTC)

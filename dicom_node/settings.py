@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 import dicom_node
 from dicom_node.errors import ConfigurationError
+from inference.model_settings import ModelSettings
 from inference.settings import Frozen, Months, PipelineSettings, Regimen, SegmentationLimits
 
 AETitle = str
@@ -141,6 +142,12 @@ class Rule(Frozen):
     priority: int = Field(50, ge=0, le=100)
 
 
+class ReviewSettings(Frozen):
+    """What happens with a program's outlines that are possible but doubtful."""
+
+    send_proposal: bool = Field(True, description="the outlines go to the PACS, to be corrected there")
+
+
 class NodeSettings(Frozen):
     """Everything the node is told."""
 
@@ -159,6 +166,8 @@ class NodeSettings(Frozen):
     months: Months
     best_response: bool = True
     segmentation: SegmentationLimits = SegmentationLimits()
+    review: ReviewSettings = ReviewSettings()
+    models: ModelSettings = ModelSettings()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -248,7 +257,7 @@ def load_settings(files: Sequence[Path] = ()) -> NodeSettings:
     defaults = packaged_config_dir()
     merged: dict[str, Any] = {}
     for path in (
-        *(defaults / n for n in ("node.yaml", "routing.yaml", "regimens.yaml", "pipeline.yaml")),
+        *(defaults / n for n in ("node.yaml", "routing.yaml", "regimens.yaml", "pipeline.yaml", "models.yaml")),
         *files,
     ):
         merged = _merge(merged, _read(path))

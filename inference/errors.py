@@ -7,6 +7,7 @@
     │   ├── PhaseMissing     a contrast phase or sequence that is needed is absent
     │   ├── SegmentationMissing   no liver segmentation in the study
     │   ├── ImplausibleSegmentation   a segmentation outside the limits of anatomy
+    │   ├── ReviewNeeded     outlines of a program that a person has to look at first
     │   ├── ClinicalError    a clinical value with an unknown unit or an implausible size
     │   └── UnsupportedRegimen    a regimen that no bundle covers
     └── ModelError           a bundle is damaged, unverified or failed to compute
@@ -15,6 +16,11 @@ Every message is one sentence for a radiologist, and names no patient.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inference.results import Baseline, Segmentation
 
 
 class InferenceError(Exception):
@@ -43,6 +49,21 @@ class SegmentationMissing(RejectedInput):
 
 class ImplausibleSegmentation(RejectedInput):
     """A segmentation lies outside the limits of anatomy."""
+
+
+class ReviewNeeded(RejectedInput):
+    """A program's outlines are possible but doubtful; a person corrects, releases or rejects them.
+
+    Attributes
+    ----------
+    baseline, segmentation
+        What was found, for a proposal that people can edit.
+    """
+
+    def __init__(self, reason: str, baseline: Baseline, segmentation: Segmentation) -> None:
+        super().__init__(reason)
+        self.baseline = baseline
+        self.segmentation = segmentation
 
 
 class ClinicalError(RejectedInput):

@@ -8,17 +8,20 @@ To add a step: a file in ``inference/stages`` and one line in `run`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from inference.bundle_store import BundleKind
 from inference.case import Case
 from inference.clinical.summary import summarise, with_imaging
+from inference.errors import ModelError
 from inference.imaging.measurement import liver_ml
-from inference.models.cox import load_cox_model
-from inference.models.mechanistic import MechanisticGenerator
+from inference.models.catalogue import default_folders, load_model
 from inference.models.protocols import Generator, Progress, Segmenter, SurvivalModel
 from inference.models.seg_in_study import SegInStudy
+from inference.models.segmenter_chain import SegmenterChain
 from inference.randomness import RandomStreams
 from inference.results import BundleInfo, RegimenForecast, StudyResults
 from inference.settings import PipelineSettings
@@ -29,6 +32,9 @@ from inference.stages.respond import measure_baseline, respond
 from inference.stages.segment import segment
 from inference.stages.selection import select
 from inference.stages.survive import survive
+
+_SERVED = (BundleKind.SEGMENTER, BundleKind.GENERATOR, BundleKind.SURVIVAL)
+"""Parts of the forecast that `run` has a place for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +54,34 @@ class Bundles:
         ModelError
             A bundle is damaged.
         """
-        return cls(SegInStudy(), MechanisticGenerator.from_bundle(), load_cox_model())
+        return cls.load(default_folders())
+
+    @classmethod
+    def load(cls, folders: Mapping[BundleKind, Path], site: Sequence[Segmenter] = ()) -> Bundles:
+        """Load models from the folders of their bundles, each verified against its digest.
+
+        Parameters
+        ----------
+        folders : mapping
+            Folder of the bundle of each part; a generator and a survival model are needed.
+        site : sequence of Segmenter
+            Segmenters of the site, tried after a segmentation in the study and before the bundle's.
+
+        Raises
+        ------
+        ModelError
+            A bundle is absent, damaged or incompatible.
+        """
+        models = {kind: load_model(folder, kind) for kind, folder in folders.items() if kind in _SERVED}
+        missing = [k for k in (BundleKind.GENERATOR, BundleKind.SURVIVAL) if k not in models]
+        if missing:
+            raise ModelError(f"there is no {missing[0]} bundle")
+        own = (models[BundleKind.SEGMENTER],) if BundleKind.SEGMENTER in models else ()
+        chain = SegmenterChain((SegInStudy(), *site, *own))
+        return cls(chain, models[BundleKind.GENERATOR], models[BundleKind.SURVIVAL])
 
     def infos(self) -> Mapping[str, BundleInfo]:
-        """Return what each model is, by its part in the forecast."""
+        """Return what each model is, by its part in the forecast; the segmenter may be one of several."""
         return {
             "segmenter": self.segmenter.info,
             "generator": self.generator.info,
@@ -110,7 +140,9 @@ def run(
         bundles.segmenter.check(case)
         baseline = load(select(case))
     with stages.stage("segment", "segmenting liver and tumours", 0.1):
-        baseline, segmentation = segment(case, baseline, bundles.segmenter, settings.segmentation)
+        baseline, segmentation = segment(
+            case, baseline, bundles.segmenter, settings.segmentation, settings.doubtful
+        )
     with stages.stage("respond", "measuring the tumours", 0.2):
         lesions = measure_baseline(baseline, segmentation)
     with stages.stage("generate", "drawing follow-up images", 0.25):
@@ -140,7 +172,7 @@ def run(
             for r, time_points, course in zip(settings.regimens, points, courses, strict=True)
         ),
         comparison=comparison,
-        bundles=dict(bundles.infos()),
+        bundles={**bundles.infos(), "segmenter": segmentation.bundle},
         seed=settings.seed,
         timings_s=stages.timings_s,
     )

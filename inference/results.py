@@ -85,19 +85,35 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class Resampled:
+    """That a series was interpolated from its own grid onto that of the primary series.
+
+    Attributes
+    ----------
+    covered : array of bool, (slices, rows, columns)
+        Voxels that the series acquired; the others have its least value.
+    """
+
+    source_grid: Grid
+    covered: Mask
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesVolume:
-    """One series as a volume on its own grid, slices in the order of the grid's first axis.
+    """One series as a volume, slices in the order of the grid's first axis.
 
     Attributes
     ----------
     stored : array of int32, (slices, rows, columns)
-        Stored values exactly as in the files.
+        Stored values exactly as in the files; interpolated where `resampled` says so.
     slope, intercept : array, (slices,)
         Rescale Slope and Intercept of each slice; value = slope * stored + intercept (HU in CT).
     headers : tuple of Dataset
         Source headers without Pixel Data, one for each slice. Not to be written to.
     phase_evidence : str
         What the phase was concluded from, one sentence.
+    resampled : Resampled or None
+        None for a series on its own grid, which the primary always is.
     """
 
     series_instance_uid: str
@@ -109,6 +125,7 @@ class SeriesVolume:
     slope: FloatArray
     intercept: FloatArray
     headers: tuple[Dataset, ...]
+    resampled: Resampled | None = None
 
     def values(self) -> Voxels:
         """Rescaled values, float32 (slices, rows, columns); HU in CT (PS3.3 C.11.1.1.2)."""
@@ -239,8 +256,26 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A more trusted segmenter that was not used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Segmentation:
-    """Liver and lesions at baseline, on the grid of the primary series."""
+    """Liver and lesions at baseline, on the grid of the primary series.
+
+    Attributes
+    ----------
+    source_sop_instance_uid : str or None
+        The segmentation object it was read from; None where a program of the node drew it.
+    entropy : float or None
+        Mean entropy (nats) of the segmenter's own uncertainty near the liver, where it has one.
+    passed_over : tuple of PassedOver
+        More trusted segmenters that were not used.
+    """
 
     labels: TissueMap
     lesions: tuple[Lesion, ...]
@@ -248,6 +283,8 @@ class Segmentation:
     source_sop_instance_uid: str | None
     warnings: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
+    entropy: float | None = None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -45,7 +46,11 @@ class Regimen(Frozen):
 
 
 class SegmentationLimits(Frozen):
-    """Plausibility of a liver segmentation; outside the first limits it is refused."""
+    """Plausibility of a liver segmentation.
+
+    Outside the refuse limits it is refused. Outside the review limits a program's outlines are held until
+    a person has looked at them; a person's own outlines only get a warning.
+    """
 
     refuse_below_ml: float = 50.0
     refuse_above_ml: float = 5000.0
@@ -53,6 +58,14 @@ class SegmentationLimits(Frozen):
     review_above_ml: float = 3500.0
     refuse_largest_component_below: float = Field(0.5, ge=0, le=1)
     review_largest_component_below: float = Field(0.95, ge=0, le=1)
+    review_entropy_above: float = Field(0.45, ge=0, description="mean entropy of the segmenter's outlines")
+
+
+class Doubtful(StrEnum):
+    """What is done with outlines of a program that lie outside the review limits."""
+
+    HOLD = "hold"
+    ACCEPT = "accept"
 
 
 class PipelineSettings(Frozen):
@@ -62,6 +75,7 @@ class PipelineSettings(Frozen):
     months: Months = Field((1.0, 3.0, 6.0), description="scheduled virtual follow-ups")
     best_response: bool = Field(True, description="also draw the time of best response")
     segmentation: SegmentationLimits = SegmentationLimits()
+    doubtful: Doubtful = Field(Doubtful.HOLD, description="accept where a person released the outlines")
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from dicom_node.database import activation, reading, writing
 from dicom_node.errors import ConfigurationError
 from inference.bundle_store import METADATA, BundleDescription, BundleKind, describe
 from inference.errors import ModelError
+from inference.model_settings import ModelSettings
 from inference.models.catalogue import default_folders, load_model
 
 SHORTEST_PREFIX = 4
@@ -70,10 +71,18 @@ class ModelsInForce:
     folders: Mapping[BundleKind, Path]
     digests: Mapping[BundleKind, str]
 
-    def key(self, settings: str) -> str:
-        """Return a digest over the bundles and over the settings of the models, given as text."""
-        facts = {"bundles": {str(k): v for k, v in self.digests.items()}, "settings": settings}
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    def key(self, settings: ModelSettings) -> str:
+        """Return a digest over the bundles and the settings of the site's segmenters."""
+        return models_key(self.digests, settings)
+
+
+def models_key(digests: Mapping[BundleKind, str], settings: ModelSettings) -> str:
+    """Return a digest over the bundles in force and the settings of the site's segmenters."""
+    facts = {"bundles": {str(k): v for k, v in digests.items()}, "settings": settings.model_dump(mode="json")}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+NO_MODELS = ModelsInForce({}, {})
 
 
 @dataclass(frozen=True)

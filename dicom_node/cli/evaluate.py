@@ -43,6 +43,9 @@ def evaluate(
         bool,
         typer.Option(help="Do not draw images for the second regimen and the landmark: faster, less strict."),
     ] = False,
+    mechanistic: Annotated[
+        bool, typer.Option(help="Also measure the mechanistic model; it takes seconds for each follow-up.")
+    ] = True,
     liver: Annotated[
         list[int] | None, typer.Option(help="Labels of the reference that are liver, tumours included.")
     ] = None,
@@ -85,7 +88,8 @@ def evaluate(
         counterfactuals=Detail.SCALARS if scalars_only_for_pairs or not image_samples else Detail.IMAGES,
         seed=seed,
     )
-    _show_generator(_generator(cohort, bundle, plan, out, config or []), out)
+    models = [b for b in (bundle, "mechanistic" if mechanistic else None) if b is not None]
+    _show_generator(_generator(cohort, list(dict.fromkeys(models)), plan, out, config or []), out)
 
 
 def _segmenter(
@@ -111,7 +115,7 @@ def _segmenter(
 
 
 def _generator(
-    cohorts: list[Path], bundle: str | None, plan: object, out: Path, config: list[Path]
+    cohorts: list[Path], bundles: list[str], plan: object, out: Path, config: list[Path]
 ) -> Evaluation:
     from dicom_node.settings import load_settings
     from inference.bundle_store import describe
@@ -126,14 +130,13 @@ def _generator(
     regimens = {r.id: r for r in load_settings(config).regimens}
 
     def models(info: CohortInfo) -> tuple[Forecaster, ...]:
-        names = [b for b in dict.fromkeys((bundle, "mechanistic")) if b is not None]
-        return tuple(f for name in names for f in open_forecasters(name, info, regimens)[1])
+        return tuple(f for name in bundles for f in open_forecasters(name, info, regimens)[1])
 
     with progress_bar("evaluation", quiet=False) as progress:
         return evaluate_generator(
             cohorts,
             models,
-            None if bundle is None else describe(bundle).info,
+            describe(bundles[0]).info if bundles else None,
             plan,
             available_extractor() if plan.image_samples else None,
             out,

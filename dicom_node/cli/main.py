@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from dicom_node.cli import assess, check, demo, jobs, models, rules, run, serve, train
+from dicom_node.cli import assess, check, demo, jobs, models, rules, run, serve, simulate, train
 from dicom_node.errors import ConfigurationError, NodeError
 from inference.errors import InferenceError, RejectedInput
 from reporting.errors import ReportingError
@@ -48,6 +48,7 @@ app.command()(serve.serve)
 app.command()(serve.worker)
 app.command()(run.run)
 app.command()(check.check)
+app.command()(simulate.simulate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")

@@ -43,6 +43,7 @@ def run(
 
     Example: hepatocast run study/ --out forecast/ --regimen tace --regimen haic --month 3 --month 6
     """
+    from dicom_node.bundles.loading import load_bundles, models_of
     from dicom_node.forecast import Order, forecast
     from dicom_node.settings import load_settings
     from inference.clinical.records import clinical_record
@@ -58,7 +59,7 @@ def run(
         clinical=clinical_record(clinical, files),
     )
     with progress_bar("forecast", quiet=as_json) as report:
-        done = forecast(order, settings, out, report)
+        done = forecast(order, settings, out, report, load_bundles(models_of(settings), settings))
     if as_json:
         typer.echo(json.dumps(done.document, indent=1))
     else:

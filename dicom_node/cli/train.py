@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli.train_segmenter import segmenter
+
 app = typer.Typer(no_args_is_help=True, help="Fit a model and write its bundle.")
 
 
 @app.callback()
 def train() -> None:
     """Fit a model and write its bundle."""
+
+
+app.command()(segmenter)
 
 
 @app.command("cox-hcc-tace-seg")

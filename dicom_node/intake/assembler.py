@@ -7,15 +7,16 @@ for each data folder.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from dicom_node.bundles.record import recorded_key
 from dicom_node.clock import Clock
-from dicom_node.database import instance, reading, result_object, study, writing
+from dicom_node.database import instance, reading, repeat, result_object, study, writing
 from dicom_node.digests import inputs_digest
 from dicom_node.errors import NodeError
 from dicom_node.intake import assembly
@@ -31,6 +32,17 @@ from inference.imaging.reading import read_case
 
 _log = logging.getLogger(__name__)
 
+REPEATABLE = frozenset(
+    {
+        Revision.DONE,
+        Revision.DELIVERING,
+        Revision.DELIVERED,
+        Revision.REFUSED,
+        Revision.FAILED,
+        Revision.REVIEW,
+    }
+)
+"""States in which the same study, sent again, is processed again where other models are in force."""
 ASK_AGAIN_S = 10.0
 """Between two questions to the PACS about one study."""
 
@@ -47,6 +59,14 @@ class Pacs(Protocol):
         ...
 
 
+ModelsKey = Callable[[], str]
+"""Returns a digest of the models in force; another one means that the same images give another result."""
+
+
+def _no_models() -> str:
+    return ""
+
+
 @dataclass
 class Assembler:
     """Moves studies from RECEIVING to QUEUED, IGNORED or HELD."""
@@ -59,12 +79,14 @@ class Assembler:
     data_dir: Path
     clock: Clock
     pacs: Pacs | None = None
+    models: ModelsKey = _no_models
     _seen_id: int = -1
     _asked_at: dict[str, float] = field(default_factory=dict)
 
     def step(self) -> None:
         """Do everything that is due now."""
         self._note_arrivals()
+        self._note_repeats()
         for row in self.ledger.revisions([Revision.RECEIVING]):
             self._assemble(row)
         for row in self.ledger.revisions([Revision.COMPLETE]):
@@ -125,6 +147,31 @@ class Assembler:
             self.ledger.supersede(connection, current.id)
         self.ledger.open_revision(connection, uid)
         return current
+
+    def _note_repeats(self) -> None:
+        """Open a revision for each study that was sent again after other models were put in force."""
+        with reading(self.database) as connection:
+            repeats = connection.execute(sa.select(repeat.c.id, repeat.c.study_instance_uid)).all()
+        if not repeats:
+            return
+        key = self.models()
+        with writing(self.database) as connection:
+            for uid in sorted({row.study_instance_uid for row in repeats}):
+                ids = [row.id for row in repeats if row.study_instance_uid == uid]
+                current = self.ledger.latest(connection, uid)
+                if current is not None and current.state is Revision.RUNNING:
+                    continue  # the job finishes with what it began with; then this is looked at again
+                connection.execute(sa.delete(repeat).where(repeat.c.id.in_(ids)))
+                if current is not None and self._made_with_others(connection, current, key):
+                    self.ledger.supersede(connection, current.id, "sent again, and other models are in force")
+                    self.ledger.open_revision(connection, uid)
+
+    def _made_with_others(self, connection: sa.Connection, row: RevisionRow, key: str) -> bool:
+        """Whether a revision has been worked on, with other models than those in force."""
+        if row.state not in REPEATABLE:
+            return False
+        made_with = recorded_key(connection, row.id)
+        return made_with is not None and made_with != key
 
     def _arrivals(self, row: RevisionRow) -> Arrivals:
         columns = instance.c
@@ -214,8 +261,14 @@ class Assembler:
         return inputs_digest({f.sop_instance_uid: f.sha256 for f in files})
 
     def _same_inputs(self, row: RevisionRow, digest: str) -> list[RevisionRow]:
+        """Return the other revisions of the same images, but for those made with other models."""
         of_study = self.ledger.revisions(study_instance_uid=row.study_instance_uid)
-        return [r for r in of_study if r.inputs_sha256 == digest and r.id != row.id]
+        same = [r for r in of_study if r.inputs_sha256 == digest and r.id != row.id]
+        if not same:
+            return []
+        key = self.models()
+        with reading(self.database) as connection:
+            return [r for r in same if recorded_key(connection, r.id) in (None, key)]
 
     def _job_time(self, row: RevisionRow, digest: str) -> float:
         """Return the time of the first job on these inputs, so that the same again has the same bytes."""

@@ -13,12 +13,15 @@ from sqlalchemy import Engine, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.clock import Clock
-from dicom_node.database import instance, reading, writing
+from dicom_node.database import instance, reading, repeat, writing
 from dicom_node.errors import OutOfRoom, RefusedObject
 from dicom_node.intake.header import ObjectHeader, read_header
 from dicom_node.intake.spool import Spool, StoredFile, file_meta, relative_path
 
 _log = logging.getLogger(__name__)
+
+NOTE_REPEATS_EVERY_S = 10.0
+"""Between two notes that one study is sent again."""
 
 
 class Outcome(Enum):
@@ -63,6 +66,7 @@ class Index:
     spool: Spool
     clock: Clock
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _repeated_at: dict[str, float] = field(default_factory=dict, repr=False)
 
     def accept(self, received: Received) -> Outcome:
         """Keep an object: file first, then row; both are durable when this returns.
@@ -80,6 +84,7 @@ class Index:
         path = relative_path(header.study_instance_uid, header.sop_instance_uid, digest)
         try:
             if self._knows(header.sop_instance_uid, digest) and self.spool.exists(path):
+                self._note_repeat(header)
                 return Outcome.DUPLICATE
             sender, syntax = received.calling_ae_title, received.transfer_syntax_uid
             meta = file_meta(header.sop_class_uid, header.sop_instance_uid, syntax, sender)
@@ -87,6 +92,18 @@ class Index:
             return self._add(header, StoredFile(path, digest, len(received.data_set), syntax, sender))
         except SQLAlchemyError as error:
             raise OutOfRoom("the index cannot be written") from error
+
+    def _note_repeat(self, header: ObjectHeader) -> None:
+        """Note that a study is sent again, once for all of its objects that come in one go."""
+        now, uid = self.clock(), header.study_instance_uid
+        with self._lock:
+            for old in [u for u, at in self._repeated_at.items() if now - at >= NOTE_REPEATS_EVERY_S]:
+                del self._repeated_at[old]
+            if header.made_here or uid in self._repeated_at:
+                return
+            with writing(self.engine) as connection:
+                connection.execute(insert(repeat).values(study_instance_uid=uid, at=now))
+            self._repeated_at[uid] = now
 
     def _knows(self, sop_instance_uid: str, sha256: str) -> bool:
         with reading(self.engine) as connection:

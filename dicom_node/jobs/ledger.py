@@ -28,6 +28,9 @@ from dicom_node.jobs.states import (
     revision_transition,
 )
 
+PROPOSAL = "proposal"
+"""Kind of outlines that were sent for review: no result, and no part of a delivery."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -182,11 +185,11 @@ class Ledger:
         return states == {ResultObject.VERIFIED}
 
     def object_counts(self, revision_id: int) -> Mapping[tuple[str, str], int]:
-        """Return how many objects of a revision are in which state, by (peer, state)."""
+        """Return how many results of a revision are in which state, by (peer, state); no proposals."""
         columns = (result_object.c.peer, result_object.c.state)
         query = (
             sa.select(*columns, sa.func.count())
-            .where(result_object.c.revision_id == revision_id)
+            .where(result_object.c.revision_id == revision_id, result_object.c.kind != PROPOSAL)
             .group_by(*columns)
         )
         with reading(self.database) as connection:
@@ -260,7 +263,8 @@ class Ledger:
             self.apply(connection, revision_id, RevisionEvent.JOB_STARTED, fence=row.fence + 1)
         return self.revision(revision_id)
 
-    def _fenced(self, connection: sa.Connection, revision_id: int, fence: int) -> None:
+    def check_fence(self, connection: sa.Connection, revision_id: int, fence: int) -> None:
+        """Raise `LeaseLost` unless the job runs that has this fence."""
         row = connection.execute(sa.select(revision).where(revision.c.id == revision_id)).one()
         if row.state != Revision.RUNNING or row.fence != fence:
             raise LeaseLost(f"the revision is {row.state} and its job was started again or ended")
@@ -274,7 +278,7 @@ class Ledger:
             Another worker has the job.
         """
         with writing(self.database) as connection:
-            self._fenced(connection, revision_id, fence)
+            self.check_fence(connection, revision_id, fence)
             self.apply(connection, revision_id, event, reason)
 
     def accept_results(self, revision_id: int, fence: int, rows: Iterable[ResultRow]) -> None:
@@ -288,12 +292,12 @@ class Ledger:
             Another worker has the job, or the revision was superseded.
         """
         with writing(self.database) as connection:
-            self._fenced(connection, revision_id, fence)
+            self.check_fence(connection, revision_id, fence)
             for row in rows:
-                self._add_object(connection, revision_id, row)
+                self.add_object(connection, revision_id, row)
             self.apply(connection, revision_id, RevisionEvent.JOB_DONE)
 
-    def _add_object(self, connection: sa.Connection, revision_id: int, row: ResultRow) -> None:
+    def add_object(self, connection: sa.Connection, revision_id: int, row: ResultRow) -> None:
         """Add an object to the outbox; one that an earlier revision did not deliver is taken over."""
         mine = sa.and_(
             result_object.c.sop_instance_uid == row.sop_instance_uid, result_object.c.peer == row.peer
@@ -314,9 +318,11 @@ class Ledger:
                 connection, "object", row.sop_instance_uid, before, after, ObjectEvent.RETRY, "made again"
             )
 
-    def supersede(self, connection: sa.Connection, revision_id: int) -> None:
-        """End a revision whose inputs changed; what was not sent yet is withdrawn."""
-        self.apply(connection, revision_id, RevisionEvent.INPUT_CHANGED, "more or other images came")
+    def supersede(
+        self, connection: sa.Connection, revision_id: int, reason: str = "more or other images came"
+    ) -> None:
+        """End a revision that another one takes the place of; what was not sent yet is withdrawn."""
+        self.apply(connection, revision_id, RevisionEvent.INPUT_CHANGED, reason)
         mine = result_object.c.revision_id == revision_id
         self._change_objects(connection, mine, ResultObject.READY, ObjectEvent.REVISION_SUPERSEDED)
 
@@ -332,7 +338,7 @@ class Ledger:
         Objects that a peer rejected are sent again; without any the study is routed again.
         """
         with writing(self.database) as connection:
-            mine = result_object.c.revision_id == revision_id
+            mine = sa.and_(result_object.c.revision_id == revision_id, result_object.c.kind != PROPOSAL)
             count = self._change_objects(
                 connection, mine, ResultObject.REJECTED, ObjectEvent.RETRY, next_attempt_at=0.0, attempts=0
             )

@@ -18,6 +18,7 @@ class Revision(StrEnum):
     COMPLETE = "COMPLETE"
     IGNORED = "IGNORED"
     HELD = "HELD"
+    REVIEW = "REVIEW"
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
     REFUSED = "REFUSED"
@@ -41,6 +42,9 @@ class RevisionEvent(StrEnum):
     JOB_STARTED = "job started"
     JOB_RELEASED = "job released"
     INPUT_REFUSED = "input refused"
+    OUTLINES_DOUBTFUL = "outlines doubtful"
+    REVIEW_RELEASED = "released in review"
+    REVIEW_REJECTED = "rejected in review"
     JOB_FAILED = "job failed"
     JOB_DONE = "job done"
     CANCEL = "cancelled by a person"
@@ -69,6 +73,10 @@ REVISION_TRANSITIONS: dict[tuple[Revision, RevisionEvent], Revision] = {
     (_R.RUNNING, _E.JOB_STARTED): _R.RUNNING,
     (_R.RUNNING, _E.JOB_RELEASED): _R.QUEUED,
     (_R.RUNNING, _E.INPUT_REFUSED): _R.REFUSED,
+    (_R.RUNNING, _E.OUTLINES_DOUBTFUL): _R.REVIEW,
+    (_R.REVIEW, _E.REVIEW_RELEASED): _R.QUEUED,
+    (_R.REVIEW, _E.REVIEW_REJECTED): _R.REFUSED,
+    (_R.REVIEW, _E.CANCEL): _R.CANCELLED,
     (_R.QUEUED, _E.JOB_FAILED): _R.FAILED,
     (_R.RUNNING, _E.JOB_FAILED): _R.FAILED,
     (_R.RUNNING, _E.JOB_DONE): _R.DONE,

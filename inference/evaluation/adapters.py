@@ -20,7 +20,7 @@ from inference.evaluation.maps import (
     crop_tissue,
     numbered,
     response_on_map,
-    targets_at_baseline,
+    tissue_ml,
 )
 from inference.evaluation.measures import Sampling
 from inference.imaging.measurement import lesion_id
@@ -113,10 +113,9 @@ def measured(
         Follow-up less baseline.
     """
     patient = question.patient
-    volumes = fractions.sum(axis=(2, 3, 4), dtype=np.float64) / 255.0 * SPACING_MM**3 / 1000.0
-    targets = targets_at_baseline(patient.fractions, patient.lesion, patient.liver)
+    volumes = tissue_ml(fractions)
     found = [
-        response_on_map(targets, sample, numbered(sample, patient.lesion), patient.liver)
+        response_on_map(question.targets, sample, numbered(sample, patient.lesion), patient.liver)
         for sample in fractions
     ]
     return Forecast(

@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from inference.evaluation.features import clinical_features, radiomics
-from inference.evaluation.forecasts import CLASSES, Detail, Forecast, Question, category_of, tissue_ml
-from inference.evaluation.maps import targets_at_baseline
+from inference.evaluation.forecasts import CLASSES, Detail, Forecast, Question, category_of
+from inference.evaluation.maps import tissue_ml
 from inference.evaluation.measures import IntArray, Sampling, most_probable
 from inference.evaluation.regression import CrossFitted, cross_fitted, ridge, squared_error
 from inference.evaluation.training_rows import TrainingRows, log_ratio, ratio_of
@@ -131,8 +130,8 @@ class Ridge:
         model = self.fitted.get(question.regimen_id)
         if model is None:
             return Climatology(self.rows).forecast(question, samples, detail, streams)
-        features = clinical_features(question.clinical) | radiomics(question.patient)
-        matrix = _with_time(self.rows.standardiser.matrix([features]), np.array([question.months]))
+        scaled = self.rows.standardiser.matrix([question.features])
+        matrix = _with_time(scaled, np.array([question.months]))
         cell = self.rows.cell(question.regimen_id, question.months)
         own = np.flatnonzero(self.rows.regimen == question.regimen_id)
         residual = log_ratio(self.rows.viable[own]) - model.out_of_fold
@@ -190,9 +189,7 @@ def _class_by_size(diameter_ratio: float) -> ResponseCategory:
 
 
 def _baseline_mm(question: Question) -> float:
-    patient = question.patient
-    targets = targets_at_baseline(patient.fractions, patient.lesion, patient.liver)
-    return targets.sum_mm if targets.numbers else float("nan")
+    return question.targets.sum_mm if question.targets.numbers else float("nan")
 
 
 def _donated(question: Question, rows: TrainingRows, donors: IntArray, ratio: FloatArray) -> Forecast:

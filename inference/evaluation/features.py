@@ -17,8 +17,7 @@ from scipy import ndimage
 
 from inference.case import ClinicalRecord
 from inference.clinical.variables import VARIABLES, Kind
-from inference.evaluation.forecasts import VOXEL_ML, tissue_ml
-from inference.evaluation.maps import HALF
+from inference.evaluation.maps import HALF, VOXEL_ML, tissue_ml
 from inference.results import FloatArray
 from inference.training.cohort import NO_VALUE, SPACING_MM, PatientImages
 

@@ -13,14 +13,11 @@ import numpy.typing as npt
 
 from inference.case import ClinicalRecord, ClinicalValue
 from inference.clinical.variables import VARIABLES, Kind
+from inference.evaluation.maps import TargetLesions
 from inference.evaluation.measures import Sampling
 from inference.randomness import RandomStreams
 from inference.results import FloatArray, Labels, ResponseCategory
-from inference.training.cohort import SPACING_MM, PatientImages
-
-VOXEL_ML = SPACING_MM**3 / 1000.0
-VIABLE, NECROSIS, LIPIODOL = 0, 1, 2
-"""Channels of the tissue fractions."""
+from inference.training.cohort import PatientImages
 
 CLASSES = (ResponseCategory.CR, ResponseCategory.PR, ResponseCategory.SD, ResponseCategory.PD)
 """mRECIST classes in their order; NE has no place in it."""
@@ -45,12 +42,18 @@ class Question:
         Baseline only: without follow-ups, and without the noise-free images of a simulation.
     clinical : ClinicalRecord
         Baseline values; what is absent is missing.
+    targets : TargetLesions
+        Target lesions at baseline.
+    features : mapping
+        Clinical values and radiomics of the baseline, for models on scalars.
     """
 
     patient: PatientImages
     clinical: ClinicalRecord
     regimen_id: str
     months: float
+    targets: TargetLesions
+    features: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,6 @@ class Forecaster(Protocol):
             The forecaster cannot answer, such as for a regimen that it was not trained on.
         """
         ...
-
-
-def tissue_ml(fractions: Labels) -> FloatArray:
-    """Return volumes of viable, dead and lipiodol-covered tumour in ml, (..., 3) of (..., 3, z, y, x)."""
-    total = fractions.sum(axis=(-3, -2, -1), dtype=np.float64)
-    return np.asarray(total / 255.0 * VOXEL_ML)
 
 
 def class_index(category: str) -> int:

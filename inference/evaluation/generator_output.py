@@ -147,7 +147,7 @@ def _distances(report: GeneratorReport) -> list[str]:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {d.what} | {d.images} | {d.fid:.2f} | {1000 * d.kid:.2f} ± {1000 * d.kid_standard_error:.2f} |"
+        f"| {d.what} | {d.images} | {d.fid:.3g} | {1000 * d.kid:.3g} ± {1000 * d.kid_standard_error:.1g} |"
         for d in report.distances
     ]
     return [*lines, "", DISTANCE_NOTE]

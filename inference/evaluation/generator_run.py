@@ -13,7 +13,7 @@ import pandas as pd
 from inference.errors import InferenceError
 from inference.evaluation.forecasts import Detail, Forecast, Forecaster, category_of
 from inference.evaluation.measures import Sampling
-from inference.evaluation.questions import Asked, Outcome, Plan, choose, follow_up, question
+from inference.evaluation.questions import Asked, Known, Outcome, Plan, choose, follow_up
 from inference.evaluation.response_model import LogisticResponse
 from inference.evaluation.scoring import (
     Scores,
@@ -28,7 +28,7 @@ from inference.evaluation.scoring import (
 )
 from inference.evaluation.slices import added, shown_slices, windowed
 from inference.evaluation.survival_at import SurvivalModels, status, true_features, virtual_features
-from inference.evaluation.training_rows import TrainingRows, baseline_features, training_rows
+from inference.evaluation.training_rows import TrainingRows, training_rows
 from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
 from inference.results import FloatArray
@@ -141,16 +141,19 @@ def run(
         progress(f"patient {index + 1} of {len(asked)}", index / len(asked))
         patient = cohort.images(one.patient_id)
         images = follow_up(patient, one.main)
-        truth = truth_of(one, patient, images)
-        logistic[index] = context.response.probability(question(one, patient, one.main))
+        known = Known.of(one.row, patient)
+        truth = truth_of(one, known, images)
+        logistic[index] = context.response.probability(known.question(one.main))
         truth_score[index] = response_score(_as_forecast(one.main), one.baseline_viable_ml)
         if images is not None and plan.image_samples:
             true_slices.append(_slices(patient, images.images, cohort.info.modality))
-        risk = _Risk(context, one, patient)
+        risk = _Risk(context, one, known)
         death[BASELINE][index] = risk.baseline()
         death[TRUE][index] = risk.true()
         for each in runs:
-            death[each.forecaster.name][index] = risk.virtual(each.patient(one, patient, truth))
+            death[each.forecaster.name][index] = risk.virtual(
+                each.patient(_Subject(one, patient, known, truth))
+            )
     progress("done", 1.0)
     slices = {e.forecaster.name: _stacked(e.slices) for e in runs if e.slices}
     return CohortScores(
@@ -179,6 +182,16 @@ def _as_forecast(outcome: Outcome) -> Forecast:
 # ------------------------------------------------------------------ one forecaster
 
 
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """One patient: what was asked, everything that is known, and the truth."""
+
+    asked: Asked
+    patient: PatientImages
+    known: Known
+    truth: Truth
+
+
 class _Run:
     """One forecaster on its way through the patients."""
 
@@ -190,51 +203,47 @@ class _Run:
         self._plan = plan
         self._modality = modality
 
-    def patient(self, asked: Asked, patient: PatientImages, truth: Truth) -> Forecast | None:
+    def patient(self, subject: _Subject) -> Forecast | None:
         """Score one patient; returns the forecast of the landmark, if there is one."""
+        asked = subject.asked
         detail = Detail.IMAGES if self._plan.image_samples else Detail.SCALARS
-        main = self._ask(asked, patient, asked.main, detail)
+        main = self._ask(subject, asked.main, detail)
         if main is None:
             self.rows.append(unanswered())
         else:
-            scored = scores(main, truth)
-            scored = self._with_images(scored, main, asked, patient, truth)
-            self.rows.append(self._with_other(scored, main, asked, patient))
+            scored = self._with_images(scores(main, subject.truth), main, subject)
+            self.rows.append(self._with_other(scored, main, subject))
         landmark = asked.landmark
         if landmark is None:
             return None
         if (landmark.regimen_id, landmark.months) == (asked.main.regimen_id, asked.main.months):
             return main
-        return self._ask(asked, patient, landmark, self._plan.counterfactuals)
+        return self._ask(subject, landmark, self._plan.counterfactuals)
 
-    def _ask(
-        self, asked: Asked, patient: PatientImages, outcome: Outcome, detail: Detail, seed: int = 0
-    ) -> Forecast | None:
+    def _ask(self, subject: _Subject, outcome: Outcome, detail: Detail, seed: int = 0) -> Forecast | None:
         """Ask with the same streams for every regimen and month of the patient."""
         streams = RandomStreams(self._plan.seed * 1000 + seed)
+        question = subject.known.question(outcome)
         try:
-            return self.forecaster.forecast(
-                question(asked, patient, outcome), self._plan.samples, detail, streams
-            )
+            return self.forecaster.forecast(question, self._plan.samples, detail, streams)
         except InferenceError as error:
             _log.warning("%s gave no forecast: %s", self.forecaster.name, error)
             self.refused += 1
             return None
 
-    def _with_images(
-        self, scored: Scores, main: Forecast, asked: Asked, patient: PatientImages, truth: Truth
-    ) -> Scores:
-        if main.change is None or truth.images is None:
+    def _with_images(self, scored: Scores, main: Forecast, subject: _Subject) -> Scores:
+        patient, true = subject.patient, subject.truth.images
+        if main.change is None or true is None:
             return scored
         change = [main.change]
         while (drawn := sum(map(len, change))) < self._plan.image_samples and len(main.change) > 1:
-            more = self._ask(asked, patient, asked.main, Detail.IMAGES, len(change))
+            more = self._ask(subject, subject.asked.main, Detail.IMAGES, len(change))
             if more is None or more.change is None:
                 break
             change.append(more.change[: self._plan.image_samples - drawn])
         base = patient.images if patient.clean is None else patient.clean
         self.slices.append(_slices(patient, added(base, main.change[0]), self._modality))
-        found = hu_scores(np.concatenate(change), patient, truth.images)
+        found = hu_scores(np.concatenate(change), patient, true)
         if found is None:
             return scored
         return replace(
@@ -244,10 +253,11 @@ class _Run:
             voxel_crps=found.voxel_crps,
         )
 
-    def _with_other(self, scored: Scores, main: Forecast, asked: Asked, patient: PatientImages) -> Scores:
+    def _with_other(self, scored: Scores, main: Forecast, subject: _Subject) -> Scores:
+        asked = subject.asked
         if asked.other is None:
             return scored
-        other = self._ask(asked, patient, asked.other, self._plan.counterfactuals)
+        other = self._ask(subject, asked.other, self._plan.counterfactuals)
         if other is None:
             return scored
         error = difference_error_pct(
@@ -259,10 +269,9 @@ class _Run:
 class _Risk:
     """Probability of death of one patient, from three sources."""
 
-    def __init__(self, context: Context, asked: Asked, patient: PatientImages) -> None:
+    def __init__(self, context: Context, asked: Asked, known: Known) -> None:
         self._models, self._asked = context.survival, asked
-        known = replace(patient, follow_ups=(), clean=None)
-        self._features = context.rows.standardiser.matrix([baseline_features(known, asked.row)])
+        self._features = context.rows.standardiser.matrix([known.features])
 
     def baseline(self) -> float:
         if self._models is None or self._asked.landmark is None:

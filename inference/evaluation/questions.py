@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from inference.case import ClinicalRecord
 from inference.errors import TrainingDataError
+from inference.evaluation.features import clinical_features, radiomics
 from inference.evaluation.forecasts import Detail, Question, class_index, clinical_record
+from inference.evaluation.maps import TargetLesions, targets_at_baseline
 from inference.evaluation.training_rows import usable_outcomes
 from inference.randomness import RandomStreams
 from inference.training.cohort import Cohort, FollowUpImages, PatientImages, Split
@@ -118,10 +122,28 @@ def _outcome(row: pd.Series[Any], outcomes: pd.DataFrame) -> Outcome:
     )
 
 
-def question(asked: Asked, patient: PatientImages, outcome: Outcome) -> Question:
-    """Return the question about an outcome, without anything of the truth in it."""
-    known = replace(patient, follow_ups=(), clean=None)
-    return Question(known, clinical_record(asked.row), outcome.regimen_id, outcome.months)
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a patient before treatment; nothing of the truth is in it."""
+
+    patient: PatientImages
+    clinical: ClinicalRecord
+    targets: TargetLesions
+    features: Mapping[str, float]
+
+    @classmethod
+    def of(cls, row: Mapping[Any, Any], patient: PatientImages) -> Known:
+        """Measure a patient's baseline."""
+        before = replace(patient, follow_ups=(), clean=None)
+        clinical = clinical_record(row)
+        targets = targets_at_baseline(before.fractions, before.lesion, before.liver)
+        return cls(before, clinical, targets, clinical_features(clinical) | radiomics(before))
+
+    def question(self, outcome: Outcome) -> Question:
+        """Return the question about an outcome."""
+        return Question(
+            self.patient, self.clinical, outcome.regimen_id, outcome.months, self.targets, self.features
+        )
 
 
 def follow_up(patient: PatientImages, outcome: Outcome) -> FollowUpImages | None:

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from inference.errors import InferenceError, TrainingDataError
 from inference.evaluation.forecasts import Detail, Forecaster
-from inference.evaluation.questions import choose, follow_up, question
+from inference.evaluation.questions import Known, choose, follow_up
 from inference.evaluation.reading_set import ItemOrigin, ReadingItem
 from inference.evaluation.slices import WINDOWS, added, shown_slices, windowed
 from inference.models.protocols import Progress
@@ -53,7 +53,7 @@ def items_of_cohort(
         base = patient.images if patient.clean is None else patient.clean
         if drawn:
             answer = forecaster.forecast(
-                question(one, patient, one.main), 1, Detail.IMAGES, RandomStreams(streams.seed)
+                Known.of(one.row, patient).question(one.main), 1, Detail.IMAGES, RandomStreams(streams.seed)
             )
             if answer.change is None:
                 raise TrainingDataError(f"{forecaster.name} draws no images")

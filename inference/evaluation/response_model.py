@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inference.evaluation.features import clinical_features, radiomics
 from inference.evaluation.forecasts import Question
 from inference.evaluation.regression import Linear, cross_fitted, log_loss, logistic
 from inference.evaluation.training_rows import TrainingRows
@@ -49,8 +48,7 @@ class LogisticResponse:
         model = self.models.get(question.regimen_id, self.models.get(_POOLED))
         if model is None:
             return float("nan")
-        features = clinical_features(question.clinical) | radiomics(question.patient)
-        matrix = self.rows.standardiser.matrix([features])
+        matrix = self.rows.standardiser.matrix([question.features])
         return float(model.probability(_design(matrix, np.array([question.months])))[0])
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from inference.evaluation.forecasts import CLASSES, Forecast, class_index
-from inference.evaluation.maps import response_on_map, targets_at_baseline
+from inference.evaluation.maps import response_on_map
 from inference.evaluation.measures import central_interval, crps, most_probable
-from inference.evaluation.questions import Asked, Outcome
+from inference.evaluation.questions import Asked, Known, Outcome
 from inference.results import FloatArray, Mask
 from inference.training.cohort import NO_VALUE, FollowUpImages, PatientImages
 
@@ -65,12 +65,11 @@ class Truth:
     images: FollowUpImages | None
 
 
-def truth_of(asked: Asked, patient: PatientImages, images: FollowUpImages | None) -> Truth:
+def truth_of(asked: Asked, known: Known, images: FollowUpImages | None) -> Truth:
     """Measure the true follow-up."""
     if images is None:
         return Truth(asked.main, asked.baseline_viable_ml, _NAN, None)
-    targets = targets_at_baseline(patient.fractions, patient.lesion, patient.liver)
-    found = response_on_map(targets, images.fractions, images.lesion, patient.liver)
+    found = response_on_map(known.targets, images.fractions, images.lesion, known.patient.liver)
     return Truth(asked.main, asked.baseline_viable_ml, found.viable_mm, images)
 
 

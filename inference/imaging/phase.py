@@ -15,6 +15,39 @@ from inference.case import Phase
 from inference.imaging.attributes import number, text
 from inference.imaging.segmentations import Structure
 
+
+@dataclass(frozen=True, slots=True)
+class PhaseFinding:
+    """A phase and the sentence that says what it rests on.
+
+    Attributes
+    ----------
+    trust : float
+        How often such a finding is right; a value of `TRUST`.
+    candidates : tuple of Phase
+        Phases that are left where it is unknown; empty where none is more likely than another.
+    """
+
+    phase: Phase
+    evidence: str
+    trust: float = 0.9
+    candidates: tuple[Phase, ...] = ()
+
+
+TRUST: Mapping[str, float] = {
+    "SeriesDescription": 0.92,
+    "ProtocolName": 0.75,
+    "delay": 0.92,
+    "agent": 0.85,
+    "enhanced": 0.85,
+    "sequence": 0.95,
+}
+"""How far a finding from each source is believed, as a probability.
+
+Estimates, made once and not tuned: descriptions are typed or copied by people, and protocol names are
+often those of the whole examination.
+"""
+
 # ------------------------------------------------------------------ words
 
 WORDS: tuple[tuple[Phase, str], ...] = (
@@ -26,7 +59,9 @@ WORDS: tuple[tuple[Phase, str], ...] = (
             r"|\bpre[- ]?(contrast|kontrast|km|gd|gado\w*)\b"
             r"|\bohne (km|kontrast\w*)|\bsans (injection|iv|pdc)"
             r"|\bsin (contraste|civ)|\bsenza (mdc|contrasto)|\bbasale?\b|\bbez kontrastu"
-            r"|\bnect\b|平扫|平掃|単純"
+            r"|\bnect\b|\bncct?\b|\bc-(?=\s|$)|\bzonder contrast|\bblanco\b|\bnatywn\w*|\bbez (kontr|śr)\w*"
+            r"|\bbasal\w*|\bsem contraste|\bkontrasts[ıi]z|\butan kontrast|\bnativn\w*|натив\w*|без контр\w*"
+            r"|평|조영전|平扫|平掃|単純|造影前"
         ),
     ),
     (
@@ -34,7 +69,8 @@ WORDS: tuple[tuple[Phase, str], ...] = (
         (
             r"\barterial\w*|arteriell\w*|\bart[eé]riel\w*|\barterios\w*"
             r"|\barterieel|\btętnicz\w*|\bart\b"
-            r"|\bhap\b|\bap\b(?=.*(phase|liver))|артериал\w*|动脉|動脈"
+            r"|\b[el]?hap\b|\b[el]ap\b|\bap\b(?=.*(phase|liver))|\bart[ _-]?phase|\barteri[eë]\w*"
+            r"|\barteryel\w*|\barteri[áa]l\w*|артериал\w*|동맥|动脉|動脈"
         ),
     ),
     (
@@ -42,7 +78,8 @@ WORDS: tuple[tuple[Phase, str], ...] = (
         (
             r"\bporto?[- ]?al\w*|\bporto[- ]?v\w+|\bportalven\w*|\bvenous|\bven[öo]s\w*|\bveno[sz]\w*"
             r"|\bveineux"
-            r"|\bportale?\b|\bveneuze?\b|\bżyln\w*|\bven\b|\bpvp?\b|портал\w*|веноз\w*|静脉|門脈|门脉|门静脉"
+            r"|\bportale?\b|\bporto\b|\bveneuze?\b|\bvp\b|\bhvp\b|\bport[- ]?ven\w*|\bvena\w* port\w*|문맥"
+            r"|\bżyln\w*|\bven\b|\bpvp?\b|портал\w*|веноз\w*|静脉|門脈|门脉|门静脉"
         ),
     ),
     (
@@ -50,11 +87,19 @@ WORDS: tuple[tuple[Phase, str], ...] = (
         (
             r"\bdelay\w*|\blate\b|\bequilib\w*|\bsp[äa]e?t\w*|\btardi\w*|\btard[íi]\w*"
             r"|\bexcret\w*|\bhbp\b"
-            r"|\bhepatobil\w*|отсроч\w*|延迟|延遲|平衡|遅延"
+            r"|\bhepatobil\w*|\bopó[źz]n\w*|\bverlaat\b|\blaat\b|\bge[çc]\b|\bsen (fas|faza)|\bpo[zź]d\w*"
+            r"|\b\d{1,2} ?min\w*(?= (post|delay|late|p\.?i))|отсроч\w*|지연|延迟|延遲|平衡|遅延"
         ),
     ),
 )
 """Words of Series Description and Protocol Name, case ignored. A table: add the words of your site."""
+
+_NOT_A_PHASE = re.compile(
+    r"\b(late|early) (gadolinium|enhancement)\b|\bportal hypertension\b|\bafter delay\b|\bvenous access\b"
+    r"|\bportable\b|\bwithout (fs|fat|gap|bh|breath\w*)\b|\bw/?o (fs|fat|gap|bh|breath\w*)\b",
+    re.IGNORECASE,
+)
+"""Words that hold the name of a phase and mean something else."""
 
 _PATTERNS = tuple((phase, re.compile(pattern, re.IGNORECASE)) for phase, pattern in WORDS)
 
@@ -66,6 +111,7 @@ def phases_named(description: str) -> frozenset[Phase]:
     phase it qualifies counts.
     """
     plain = description.replace("_", " ").replace(".", " ")
+    plain = _NOT_A_PHASE.sub(" ", plain)
     found = {phase for phase, pattern in _PATTERNS if pattern.search(plain)}
     if Phase.ARTERIAL in found and re.search(r"\b(late|sp[äa]e?t)[ -]?art", plain, re.IGNORECASE):
         found.discard(Phase.DELAYED)
@@ -108,12 +154,19 @@ def _seconds(time: str) -> float | None:
 # ------------------------------------------------------------------ CT
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseFinding:
-    """A phase and the sentence that says what it rests on."""
+def acquired_at_s(header: Dataset) -> float | None:
+    """Return when a series was acquired, in seconds of the day, or None where it is not said."""
+    moment = _seconds(text(header, "AcquisitionTime"))
+    if moment is None:
+        moment = _seconds(text(header, "AcquisitionDateTime")[8:].split("+")[0].split("-")[0])
+    return moment
 
-    phase: Phase
-    evidence: str
+
+def _delay_phase(delay: float, evidence: str) -> PhaseFinding:
+    for low, high, phase in DELAYS_S:
+        if low <= delay <= high:
+            return PhaseFinding(phase, evidence, trust=TRUST["delay"])
+    return PhaseFinding(Phase.UNKNOWN, f"{evidence[:-1]}, between phases.")
 
 
 def ct_phase(header: Dataset) -> PhaseFinding:
@@ -122,16 +175,11 @@ def ct_phase(header: Dataset) -> PhaseFinding:
     if named is not None:
         return named
     agent = text(header, "ContrastBolusAgent").strip().lower()
-    if agent in {"none", "no", "no contrast", "without", "ohne"}:
-        return PhaseFinding(Phase.NATIVE, f'Contrast/Bolus Agent says "{agent}".')
+    if agent in {"none", "no", "no contrast", "without", "ohne", "n/a", "sans", "sin", "nein"}:
+        return PhaseFinding(Phase.NATIVE, f'Contrast/Bolus Agent says "{agent}".', trust=TRUST["agent"])
     delay = bolus_delay_s(header)
     if delay is not None:
-        for low, high, phase in DELAYS_S:
-            if low <= delay <= high:
-                return PhaseFinding(phase, f"Acquired {delay:.0f} s after the start of the contrast bolus.")
-        return PhaseFinding(
-            Phase.UNKNOWN, f"Acquired {delay:.0f} s after the start of the bolus, between phases."
-        )
+        return _delay_phase(delay, f"Acquired {delay:.0f} s after the start of the contrast bolus.")
     return PhaseFinding(Phase.UNKNOWN, "No attribute names the contrast phase.")
 
 
@@ -140,10 +188,30 @@ def _named(header: Dataset) -> PhaseFinding | None:
         value = text(header, keyword)
         found = phases_named(value)
         if len(found) == 1:
-            return PhaseFinding(next(iter(found)), f'{name} "{value[:64]}" names the phase.')
-        if found and keyword == "SeriesDescription":
-            return PhaseFinding(Phase.UNKNOWN, f'{name} "{value[:64]}" names several phases.')
+            sentence = f'{name} "{value[:64]}" names the phase.'
+            return PhaseFinding(next(iter(found)), sentence, trust=TRUST[keyword])
+        if keyword != "SeriesDescription":
+            continue
+        if found:
+            sentence = f'{name} "{value[:64]}" names several phases.'
+            return PhaseFinding(Phase.UNKNOWN, sentence, TRUST[keyword], tuple(sorted(found)))
+        seconds = seconds_named(value)
+        if seconds is not None:
+            return _delay_phase(seconds, f'{name} "{value[:64]}" names {seconds:.0f} s after injection.')
     return None
+
+
+_SECONDS = re.compile(
+    r"(?<![\d.,])(\d{2,3}) ?(?:s|sec|secs|sek|seconds?|sekunden|secondes|秒)(?![\w-])", re.IGNORECASE
+)
+_MINUTES = re.compile(r"(?<![\d.,])(\d{1,2}) ?(?:min|mins|minutes?|minuten|分)(?![\w-])", re.IGNORECASE)
+
+
+def seconds_named(description: str) -> float | None:
+    """Return the one delay after injection that a description names, such as "Liver 70s" or "5 min"."""
+    plain = description.replace("_", " ")
+    found = [float(v) for v in _SECONDS.findall(plain)] + [60.0 * float(v) for v in _MINUTES.findall(plain)]
+    return found[0] if len(found) == 1 and 15.0 <= found[0] <= 1800.0 else None
 
 
 # ------------------------------------------------------------------ MR
@@ -164,15 +232,25 @@ def mr_phase(header: Dataset) -> PhaseFinding:
     """Return the sequence of an MR series, with its contrast phase for T1."""
     weighting, why = _weighting(header)
     if weighting is Phase.T2 or weighting is Phase.UNKNOWN:
-        return PhaseFinding(weighting, why)
+        return PhaseFinding(weighting, why, trust=TRUST["sequence"])
     contrast = ct_phase(header)
-    if contrast.phase is Phase.UNKNOWN:
-        if text(header, "ContrastBolusAgent").strip():
-            return PhaseFinding(
-                Phase.UNKNOWN, f"{why} With contrast agent, but no attribute names the phase."
-            )
-        return PhaseFinding(Phase.T1, why)
-    return PhaseFinding(_MR_CONTRAST[contrast.phase], f"{why} {contrast.evidence}")
+    if contrast.phase is not Phase.UNKNOWN:
+        return PhaseFinding(_MR_CONTRAST[contrast.phase], f"{why} {contrast.evidence}", contrast.trust)
+    if contrast.candidates:
+        left = tuple(_MR_CONTRAST[p] for p in contrast.candidates)
+        return PhaseFinding(Phase.UNKNOWN, f"{why} {contrast.evidence}", contrast.trust, left)
+    if text(header, "ContrastBolusAgent").strip():
+        sentence = f"{why} With contrast agent, but no attribute names the phase."
+        return PhaseFinding(Phase.UNKNOWN, sentence, TRUST["enhanced"], _MR_ENHANCED)
+    return PhaseFinding(Phase.T1, why, trust=TRUST["ProtocolName"])
+
+
+_MR_ENHANCED = (Phase.T1_ARTERIAL, Phase.T1_PORTAL_VENOUS, Phase.DELAYED)
+
+
+def attribute_phase(header: Dataset, modality: str) -> PhaseFinding:
+    """Return what the attributes say of the phase of a CT or MR series."""
+    return mr_phase(header) if modality == "MR" else ct_phase(header)
 
 
 def _weighting(header: Dataset) -> tuple[Phase, str]:

@@ -64,13 +64,15 @@ def organ_features(organs: Mapping[str, float], modality: str) -> FloatArray:
 
 # ------------------------------------------------------------------ image
 
-COARSE_MM = 4.0
-"""Voxels of the coarse image, along each axis."""
+COARSE_MM = (8.0, 4.0, 4.0)
+"""Voxels of the coarse image, (z, y, x)."""
 
-LEAST_EXTENT_MM = (30.0, 120.0, 160.0)
+_IN_PLANE_MM = COARSE_MM[1]
+
+LEAST_EXTENT_MM = (32.0, 120.0, 160.0)
 """Smallest field of view (z, y, x) in which the regions can be told."""
 
-_SMOOTH_VOXELS = 0.7
+_SMOOTH_VOXELS = (0.4, 0.7, 0.7)
 _SQUARES = (3, 5)
 """Sides of the squares of the opening, in coarse voxels: 12 mm fits into an aorta, 20 mm into a kidney."""
 
@@ -119,7 +121,7 @@ def image_features(values: Voxels, grid: Grid, modality: str) -> FloatArray | No
         None where the field of view is too small, or holds no body.
     """
     coarse = coarse_image(values, grid)
-    extent = np.array(coarse.shape) * COARSE_MM
+    extent = np.array(coarse.shape) * np.array(COARSE_MM)
     if (extent < LEAST_EXTENT_MM).any():
         return None
     return coarse_features(coarse, modality)
@@ -145,9 +147,9 @@ def coarse_features(coarse: Voxels, modality: str) -> FloatArray | None:
 def coarse_image(values: Voxels, grid: Grid) -> Voxels:
     """Return a volume on voxels of `COARSE_MM`: z towards the head, y to the back, x to the left."""
     turned, spacing = _turned(values, grid)
-    steps = [max(1, round(COARSE_MM / s)) for s in spacing]
+    steps = [max(1, round(c / s)) for c, s in zip(COARSE_MM, spacing, strict=True)]
     pooled = _pooled(turned, steps)
-    zoom = [s * n / COARSE_MM for s, n in zip(spacing, steps, strict=True)]
+    zoom = [s * n / c for c, s, n in zip(COARSE_MM, spacing, steps, strict=True)]
     if np.allclose(zoom, 1.0, atol=0.02):
         return pooled
     return np.asarray(ndimage.zoom(pooled, zoom, order=1, mode="nearest", grid_mode=True), dtype=np.float32)
@@ -192,7 +194,7 @@ def _spine(coarse: Voxels, body: Mask, modality: str) -> tuple[float, float]:
     if modality != "CT":
         return usual
     bone = ((coarse > _BONE_HU) & body).sum(axis=0).astype(np.float32)
-    dense = ndimage.gaussian_filter(bone, 24.0 / COARSE_MM / 2.0)
+    dense = ndimage.gaussian_filter(bone, 12.0 / _IN_PLANE_MM)
     y, x = np.mgrid[: dense.shape[0], : dense.shape[1]]
     near = (np.abs(x - middle) < 0.2 * width) & (y > back - 0.55 * depth)
     if not near.any() or float(dense[near].max()) < 0.05 * coarse.shape[0]:
@@ -202,8 +204,8 @@ def _spine(coarse: Voxels, body: Mask, modality: str) -> tuple[float, float]:
 
 
 def _quantiles(opened: Voxels, usable: Mask, region: _Region, y: float, x: float) -> list[float]:
-    rows = slice(*_span(y - region.front_mm[1] / COARSE_MM, y - region.front_mm[0] / COARSE_MM))
-    columns = slice(*_span(x + region.left_mm[0] / COARSE_MM, x + region.left_mm[1] / COARSE_MM))
+    rows = slice(*_span(y - region.front_mm[1] / _IN_PLANE_MM, y - region.front_mm[0] / _IN_PLANE_MM))
+    columns = slice(*_span(x + region.left_mm[0] / _IN_PLANE_MM, x + region.left_mm[1] / _IN_PLANE_MM))
     found = opened[:, rows, columns][usable[:, rows, columns]]
     if len(found) < _LEAST_VOXELS:
         return [float("nan")] * len(_QUANTILES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy import ndimage
 
@@ -17,10 +19,21 @@ LIVER_HU_SPREAD = 90.0
 """Widest 10-90 % range of smoothed liver attenuation; outlines over lung, bowel or bone exceed it."""
 
 
+class Findings(NamedTuple):
+    """What is unusual about a segmentation, one sentence each.
+
+    `doubts` lie outside the review limits: where a program drew the outlines, a person looks first.
+    `warnings` are only said.
+    """
+
+    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 def check_plausible(
     baseline: Baseline, segmentation: Segmentation, limits: SegmentationLimits, values: OrganValues
-) -> tuple[str, ...]:
-    """Refuse an impossible segmentation; return a warning for each unusual property.
+) -> Findings:
+    """Refuse an impossible segmentation; return what is unusual about a possible one.
 
     Raises
     ------
@@ -28,20 +41,22 @@ def check_plausible(
         Volume, connectedness or attenuation lies outside the limits.
     """
     organ = segmentation.labels.mask(Tissue.LIVER) | (segmentation.labels.lesion > 0)
-    warnings = [
+    doubts = [
         *_volume(organ, baseline.primary.grid.voxel_ml, limits),
         *_connectedness(organ, limits),
         *_attenuation(baseline, values),
-        *_cut_off(baseline, segmentation, organ),
+        *_uncertain(segmentation, limits),
+        *_without_lesions(segmentation),
     ]
-    return tuple(warnings)
+    return Findings(tuple(doubts), tuple(_cut_off(baseline, segmentation, organ)))
 
 
 def _volume(organ: Mask, voxel_ml: float, limits: SegmentationLimits) -> list[str]:
     ml = float(organ.sum()) * voxel_ml
     if ml < limits.refuse_below_ml:
         raise ImplausibleSegmentation(
-            f"the segmented liver has only {ml:.0f} ml (limit {limits.refuse_below_ml:.0f} ml)"
+            f"there is no liver in the field of view: the segmented liver has only {ml:.0f} ml "
+            f"(limit {limits.refuse_below_ml:.0f} ml)"
         )
     if ml > limits.refuse_above_ml:
         raise ImplausibleSegmentation(
@@ -83,6 +98,17 @@ def _attenuation(baseline: Baseline, values: OrganValues) -> list[str]:
             f"the segmented liver ranges from {low:.0f} to {high:.0f} HU, which is more than liver tissue"
         )
     return []
+
+
+def _uncertain(segmentation: Segmentation, limits: SegmentationLimits) -> list[str]:
+    if segmentation.entropy is None or segmentation.entropy <= limits.review_entropy_above:
+        return []
+    found, limit = segmentation.entropy, limits.review_entropy_above
+    return [f"The outlines are uncertain (mean entropy {found:.2f}, limit {limit:.2f}); look at the outlines."]
+
+
+def _without_lesions(segmentation: Segmentation) -> list[str]:
+    return [] if segmentation.lesions else ["No tumour was found in the liver; outline it by hand."]
 
 
 def _cut_off(baseline: Baseline, segmentation: Segmentation, organ: Mask) -> list[str]:

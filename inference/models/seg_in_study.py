@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -116,7 +116,10 @@ class SegInStudy:
         sources = {str(h.SOPInstanceUID): k for k, h in enumerate(primary.headers)}
         masks = segment_masks(instance, primary.grid, sources, [s.number for s in found])
         warnings: list[str] = []
-        return _assemble(instance, found, masks, primary.grid, warnings)
+        return replace(
+            assemble(found, masks, primary.grid, warnings, INFO),
+            source_sop_instance_uid=instance.sop_instance_uid,
+        )
 
 
 def _trusted(case: Case) -> Instance:
@@ -144,13 +147,27 @@ def _check_space(instance: Instance, primary: SeriesVolume) -> None:
         raise GeometryError("the segmentation was drawn on another series, in another frame of reference")
 
 
-def _assemble(
-    instance: Instance,
+def assemble(
     found: Sequence[Segment],
     masks: dict[int, Mask],
     grid: Grid,
     warnings: list[str],
+    bundle: BundleInfo,
 ) -> Segmentation:
+    """Return the segmentation that drawn segments make: lesions numbered, dead parts put to theirs.
+
+    Parameters
+    ----------
+    masks : dict
+        Voxels of each segment by its number, bool (slices, rows, columns) of the grid.
+    warnings : list of str
+        Gets what is to be said besides.
+
+    Raises
+    ------
+    ImplausibleSegmentation
+        Liver or tumours are empty, or no tumour touches the liver.
+    """
     liver = _union(found, masks, Structure.LIVER, grid)
     if not liver.any():
         raise ImplausibleSegmentation("the liver segment is empty")
@@ -169,8 +186,8 @@ def _assemble(
     return Segmentation(
         labels=labels,
         lesions=tuple(Lesion(k, f"L{k}", o.tracking_uid) for k, o in enumerate(outlines, 1)),
-        bundle=INFO,
-        source_sop_instance_uid=instance.sop_instance_uid,
+        bundle=bundle,
+        source_sop_instance_uid=None,
         warnings=tuple(warnings),
         regions=_regions(found, masks, grid),
     )

@@ -50,6 +50,7 @@ class Anatomy:
     Attributes
     ----------
     field : coordinates of the voxels
+    centre_mm : middle of the grid
     labels : array of uint8
         The structure that holds most of the voxel, values of `Structure`.
     over, under, share : arrays
@@ -68,6 +69,7 @@ class Anatomy:
 
     field: Field
     step_mm: Point
+    centre_mm: Point
     habitus: Habitus
     labels: Labels
     over: Labels
@@ -171,6 +173,7 @@ def build_anatomy(
     return Anatomy(
         field=field,
         step_mm=step_mm,
+        centre_mm=centre_mm,
         habitus=build,
         labels=labels,
         over=painter.over,

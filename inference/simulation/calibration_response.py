@@ -100,11 +100,11 @@ class ResponseCurve:
     weights: FloatArray
 
     @classmethod
-    def fit(cls, rows: FloatArray, responded: FloatArray) -> ResponseCurve:
+    def fit(cls, rows: FloatArray, responded: FloatArray, ridge: float = _RIDGE) -> ResponseCurve:
         """Fit by Newton's method."""
         mean, spread = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-6)
         design = np.column_stack([np.ones(len(rows)), (rows - mean) / spread])
-        penalty = np.diag([0.0, *([_RIDGE] * rows.shape[1])])
+        penalty = np.diag([0.0, *([ridge] * rows.shape[1])])
         weights = np.zeros(design.shape[1])
         for _ in range(30):
             p = expit(design @ weights)

@@ -15,6 +15,7 @@ from inference.simulation.acquisition import Scanner, draw_protocols, noise_scal
 from inference.simulation.anatomy import STUDY_CENTRE_MM, Anatomy, build_anatomy
 from inference.simulation.disease import Appearance, TumourState
 from inference.simulation.habitus import draw_habitus
+from inference.simulation.imaging_study import grid_affine
 from inference.simulation.scan import scan
 from inference.simulation.shapes import Point, coarse_noise
 from inference.simulation.tissues import Structure
@@ -105,26 +106,12 @@ def simulate_patient(seed: int, spec: PatientSpec | None = None) -> SimulatedPat
         tumour=state.lesion,
         core=(state.necrosis > 0.5) & (state.lesion > 0),
         portal_vein=(anatomy.portal > 0.5) & (state.lesion == 0) & _near(inside),
-        affine=grid_affine(wanted.shape, wanted.step_mm),
+        affine=grid_affine(wanted.shape, wanted.step_mm, STUDY_CENTRE_MM),
     )
 
 
 def _near(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_dilation(mask, iterations=6))
-
-
-def grid_affine(
-    shape: tuple[int, int, int], step_mm: Point, centre_mm: Point = STUDY_CENTRE_MM
-) -> FloatArray:
-    """Return the affine of a grid of the anatomy: (slice, row, column, 1) to LPS in mm."""
-    affine = np.zeros((4, 4))
-    dz, dy, dx = step_mm
-    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = dz, dy, dx, 1.0
-    half = [(n - 1) * s / 2.0 for n, s in zip(shape, step_mm, strict=True)]
-    # Table positions count from the middle of a whole study.
-    z = centre_mm[0] - STUDY_CENTRE_MM[0] - half[0]
-    affine[:3, 3] = (centre_mm[2] - half[2], centre_mm[1] - half[1], z)
-    return affine
 
 
 def _place_tumours(anatomy: Anatomy, spec: PatientSpec, streams: RandomStreams) -> TumourState:

@@ -64,8 +64,15 @@ def scan(
         image[state.box.slices] += change
     if protocol.modality == "MR":
         image = _coil(image, protocol)
+    return add_noise(image, anatomy, protocol, rng)
+
+
+def add_noise(image: Voxels, anatomy: Anatomy, protocol: Protocol, rng: np.random.Generator) -> Voxels:
+    """Return a noise-free image of a protocol with its noise, in the range that a scanner stores."""
+    if protocol.modality == "MR":
         return add_mr_noise(image, protocol, anatomy.step_mm, rng)
-    return np.clip(add_ct_noise(image, anatomy.body, protocol, anatomy.step_mm, rng), -1024.0, 3071.0)
+    noisy = add_ct_noise(image, anatomy.body, protocol, anatomy.step_mm, rng)
+    return np.clip(noisy, -1024.0, 3071.0)
 
 
 def _tissue(anatomy: Anatomy, appearance: Appearance, protocol: Protocol) -> tuple[Voxels, Voxels]:

@@ -112,9 +112,9 @@ _BLOOD_HU: Mapping[Blood, _Four] = {
 _MR: Mapping[Structure, _Four] = {
     # Signal over that of healthy liver in T1 before contrast or in T2: T1, T1 arterial, T1 portal, T2
     Structure.AIR: (0.0, 0.0, 0.0, 0.0),
-    Structure.FAT: (0.32, 0.32, 0.34, 0.80),
+    Structure.FAT: (0.32, 0.32, 0.34, 0.45),
     Structure.MUSCLE: (0.74, 0.80, 0.95, 0.62),
-    Structure.CAVITY_FAT: (0.28, 0.29, 0.30, 0.70),
+    Structure.CAVITY_FAT: (0.28, 0.29, 0.30, 0.40),
     Structure.BONE_CORTEX: (0.10, 0.10, 0.12, 0.10),
     Structure.BONE_MARROW: (0.45, 0.52, 0.62, 0.75),
     Structure.CARTILAGE: (0.55, 0.56, 0.60, 0.80),
@@ -207,7 +207,7 @@ _TUMOUR: Mapping[Phase, Tumour] = {
     Phase.T1: Tumour(0.0, 0.0, 0.0, -0.22, 0.006, 0.0, 0.62),
     Phase.T1_ARTERIAL: Tumour(0.014, 0.0, 0.0, 0.0, 0.012, 0.03, 0.62),
     Phase.T1_PORTAL_VENOUS: Tumour(0.0, 0.014, 0.0, 0.0, 0.010, 0.36, 0.62),
-    Phase.T2: Tumour(0.004, 0.0, 0.0, 0.62, 0.020, -0.25, 1.75),
+    Phase.T2: Tumour(0.003, 0.0, 0.0, 0.50, 0.016, -0.25, 1.70),
 }
 
 

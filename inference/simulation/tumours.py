@@ -20,7 +20,8 @@ from inference.simulation.latents import Person
 from inference.simulation.parameters import SimulationParameters
 
 DAYS_PER_MONTH = 30.4375
-_MARGIN_MM = 17.0
+_MARGIN_MM = (8.0, 55.0)
+_YEAR_MONTHS = 12.5
 _REACH_MM = {1: 10.0, 3: 24.0, 4: 40.0}
 _DIRECTIONS = np.pi * np.arange(16) / 16.0
 
@@ -193,7 +194,7 @@ class _Builder:
         if centre is None:
             return
         proportions = np.array([rng.uniform(0.8, 1.0), rng.uniform(0.82, 1.0), 1.0])
-        half = np.ceil((0.68 * diameter + _MARGIN_MM) / self.step).astype(int)
+        half = np.ceil((0.72 * diameter + self._margin(diameter)) / self.step).astype(int)
         start = np.maximum(centre - half, 0)
         stop = np.minimum(centre + half + 1, self.liver.shape)
         box = _box(start, stop)
@@ -205,6 +206,16 @@ class _Builder:
         fine = _noise(rng, box.shape, max(0.06 * diameter, 2.5) / self.step)
         noise = noise + np.float32(0.6 * infiltrative) * fine
         self._add(box, distance, noise, rough, diameter)
+
+    def _margin(self, diameter: float) -> float:
+        """Room for a year of growth, in mm."""
+        return float(np.clip(5.0 + _YEAR_MONTHS * self._speed(diameter / 2.0), *_MARGIN_MM))
+
+    def _speed(self, radius_mm: float) -> float:
+        """Front speed of an untreated tumour, mm in a month."""
+        growth = self.parameters.growth
+        radius = float(np.clip(radius_mm, growth.smallest_radius_mm, growth.largest_radius_mm))
+        return radius * math.log(2.0) / (3.0 * self.person.plan.tvdt_months)
 
     def _site(self, diameter: float, rng: np.random.Generator) -> FloatArray | None:
         free = self.liver & (self.best < -(0.5 * diameter + 3.0))
@@ -247,7 +258,9 @@ class _Builder:
         depth = true_distance(depth, depth > 0, self.step)
         volume = float(np.count_nonzero(inside)) * self.step**3
         radius = (3.0 * volume / (4.0 * math.pi)) ** (1.0 / 3.0)
-        self.shapes.append(_Shape(box, depth, longest_in_plane(inside, self.step), radius))
+        longest = longest_in_plane(inside, self.step)
+        small, part = _cropped(box, inside, math.ceil(self._margin(diameter) / self.step))
+        self.shapes.append(_Shape(small, np.ascontiguousarray(depth[part]), longest, radius))
         best, owner = self.best[box.slices], self.owner[box.slices]
         # An earlier tumour keeps its voxels; ground outside both goes to the nearer one.
         won = (depth > best) & ~(best > 0)
@@ -268,9 +281,7 @@ class _Builder:
         grains = _noise(rng, shape.depth.shape, max(1.8 / self.step, 0.6))
         oil = self.parameters.lipiodol
         deposit = np.exp(0.35 * perfusion) * np.clip(1.0 + oil.granularity * grains, 0.15, 2.5)
-        growth = self.parameters.growth
         pace = 1.0 if number == 1 else math.exp(0.25 * float(rng.standard_normal()))
-        radius = float(np.clip(shape.radius_mm, growth.smallest_radius_mm, growth.largest_radius_mm))
         return Lesion(
             number=number,
             box=shape.box,
@@ -280,7 +291,7 @@ class _Builder:
             tolerance=self._tolerance(shape, inside & (core < 0.5), rng),
             deposit=np.asarray(deposit, dtype=np.float32),
             vascularity=np.asarray(np.exp(0.22 * perfusion - 0.03), dtype=np.float32),
-            speed=radius * math.log(2.0) / (3.0 * self.person.plan.tvdt_months * pace),
+            speed=self._speed(shape.radius_mm) / pace,
             diameter_mm=shape.diameter_mm,
             luck=float(rng.standard_normal()),
         )
@@ -379,3 +390,12 @@ class _Builder:
 def _box(start: FloatArray, stop: FloatArray) -> Box:
     a, b = [int(v) for v in start], [int(v) for v in stop]
     return Box((a[0], a[1], a[2]), (b[0], b[1], b[2]))
+
+
+def _cropped(box: Box, inside: Mask, margin: int) -> tuple[Box, tuple[slice, ...]]:
+    """Return the part of a box round a tumour, and its index in the box."""
+    found = ndimage.find_objects(inside.astype(np.uint8))[0]
+    low = [max(f.start - margin, 0) for f in found]
+    high = [min(f.stop + margin, n) for f, n in zip(found, inside.shape, strict=True)]
+    start = np.array(box.start)
+    return _box(start + low, start + high), tuple(slice(a, b) for a, b in zip(low, high, strict=True))

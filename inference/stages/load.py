@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inference.case import Instance
+from inference.case import Instance, Phase
 from inference.errors import GeometryError, PixelsUnreadable, RejectedInput
 from inference.imaging.attributes import text
 from inference.imaging.geometry import (
@@ -20,17 +20,29 @@ from inference.imaging.geometry import (
     tilt_degrees,
     volume_affine,
 )
+from inference.imaging.phase_conclusion import rejected_as_same_phase, rejection, with_settled
+from inference.imaging.phase_evidence import PhaseReader, SeriesEvidence, evidence_of, settle, with_image
 from inference.imaging.pixels import rescale, stored_values
+from inference.imaging.regridding import overlap, regridded
 from inference.imaging.segmentations import referenced_series
-from inference.imaging.selection import ChosenSeries, Selection
+from inference.imaging.selection import PRIMARY_ORDER, ChosenSeries, Selection
 from inference.results import Baseline, Grid, RejectedSeries, SeriesVolume, StoredValues
 from inference.uids import stand_in_frame_of_reference
 
 _log = logging.getLogger(__name__)
 
 
-def load(selection: Selection) -> Baseline:
+def load(selection: Selection, reader: PhaseReader | None = None) -> Baseline:
     """Decode the chosen series; the primary must form a volume, others are left out when they do not.
+
+    Series of other phases that share the primary's space but not its grid are interpolated on it, and
+    a warning says so.
+
+    Parameters
+    ----------
+    reader : PhaseReader, optional
+        Tells phases from images. With it, phases rest on attributes and images; which series is primary
+        too, unless a segmentation was drawn on one. Without it attributes alone decide.
 
     Raises
     ------
@@ -43,21 +55,134 @@ def load(selection: Selection) -> Baseline:
     """
     if not selection.chosen:
         raise RejectedInput(_nothing_chosen(selection))
-    warnings: list[str] = []
-    rejected = list(selection.rejected)
-    primary = _volume(selection.chosen[0], selection, warnings)
-    volumes = [primary]
-    for chosen in selection.chosen[1:]:
-        try:
-            volume = _volume(chosen, selection, warnings)
-        except (GeometryError, PixelsUnreadable) as error:
-            rejected.append(_reject(chosen, str(error)))
-            continue
-        if _same_space(primary.grid, volume.grid):
-            volumes.append(volume)
-        else:
-            rejected.append(_reject(chosen, "its slices lie elsewhere than those of the primary series"))
-    return Baseline(selection.study_instance_uid, tuple(volumes), tuple(rejected), tuple(warnings))
+    loading = _Loading(selection)
+    volumes = [loading.primary(selection.chosen[0]), *loading.others(selection.chosen[1:])]
+    if reader is not None:
+        volumes = loading.by_images(volumes, reader)
+    volumes = loading.on_one_grid(volumes)
+    return Baseline(
+        selection.study_instance_uid, tuple(volumes), tuple(loading.rejected), tuple(loading.warnings)
+    )
+
+
+class _Loading:
+    """What was loaded of one study so far, with the reasons and warnings that people read."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection = selection
+        self.rejected = list(selection.rejected)
+        self.warnings: list[str] = []
+
+    def primary(self, chosen: ChosenSeries) -> SeriesVolume:
+        """Decode the series that must form a volume."""
+        return _volume(chosen, self._selection, self.warnings)
+
+    def others(self, chosen: Sequence[ChosenSeries]) -> list[SeriesVolume]:
+        """Decode series that may be left out."""
+        found = []
+        for one in chosen:
+            try:
+                found.append(_volume(one, self._selection, self.warnings))
+            except (GeometryError, PixelsUnreadable) as error:
+                self.rejected.append(_reject(one, str(error)))
+        return found
+
+    def by_images(self, volumes: list[SeriesVolume], reader: PhaseReader) -> list[SeriesVolume]:
+        """Return one series for each phase, as attributes and images tell it; the primary first."""
+        asked = [*volumes, *self._alternatives()]
+        chosen = len(volumes)
+        told = [_seen(volume, reader) for volume in asked]
+        settled = settle(told)
+        self.warnings += [s.warning for s in settled[:chosen] if s.warning]
+        named = [with_settled(volume, s) for volume, s in zip(asked, settled, strict=True)]
+        kept = self._one_of_each(named, [s.probability for s in settled], chosen)
+        drawn_on = self._drawn_on()
+        kept.sort(key=lambda v: (v.series_instance_uid not in drawn_on, PRIMARY_ORDER.index(v.phase)))
+        return kept
+
+    def _alternatives(self) -> list[SeriesVolume]:
+        """Decode other acquisitions of a phase; what cannot be decoded has its reason already."""
+        found = []
+        for one in self._selection.alternatives:
+            try:
+                found.append(_volume(one, self._selection, []))
+            except (GeometryError, PixelsUnreadable):
+                _log.info("another acquisition of a chosen phase does not form a volume")
+        return found
+
+    def _one_of_each(
+        self, named: list[SeriesVolume], probabilities: list[float], chosen: int
+    ) -> list[SeriesVolume]:
+        """Keep the surest series of each phase; alternatives only for phases that would be missing."""
+        drawn_on = self._drawn_on()
+        ranked = sorted(
+            range(len(named)),
+            key=lambda k: (named[k].series_instance_uid not in drawn_on, k >= chosen, -probabilities[k]),
+        )
+        kept: list[SeriesVolume] = []
+        for k in ranked:
+            volume = named[k]
+            taken = any(v.phase is volume.phase for v in kept)
+            if k >= chosen:
+                self._consider(volume, kept, wanted=not taken and volume.phase is not Phase.UNKNOWN)
+            elif taken and volume.phase is not Phase.UNKNOWN:
+                self.rejected.append(rejected_as_same_phase(volume))
+            else:
+                kept.append(volume)
+        return kept
+
+    def _consider(self, volume: SeriesVolume, kept: list[SeriesVolume], *, wanted: bool) -> None:
+        if not wanted:
+            return
+        uid = volume.series_instance_uid
+        self.rejected = [r for r in self.rejected if r.series_instance_uid != uid]
+        self.warnings.append(f"Another acquisition was taken for a phase. {volume.phase_evidence}")
+        kept.append(volume)
+
+    def _drawn_on(self) -> tuple[str, ...]:
+        segmentations = self._selection.segmentations
+        return referenced_series(segmentations[0].header) if segmentations else ()
+
+    def on_one_grid(self, volumes: list[SeriesVolume]) -> list[SeriesVolume]:
+        """Return the series on the primary's grid; what lies elsewhere is left out with its reason."""
+        primary = volumes[0]
+        kept = [primary]
+        for volume in volumes[1:]:
+            if _same_space(primary.grid, volume.grid):
+                kept.append(volume)
+                continue
+            reason = _apart(primary.grid, volume.grid)
+            if reason is not None:
+                self.rejected.append(rejection(volume, reason))
+                continue
+            kept.append(regridded(volume, primary))
+            name = str(volume.phase.value).replace("_", " ")
+            self.warnings.append(
+                f"The {name} series has other slices or another field of view than the primary series; it "
+                "was interpolated on the primary's grid."
+            )
+        return kept
+
+
+LEAST_OVERLAP = 0.05
+"""Least share of the primary's volume that another series must cover; the liver is asked for later."""
+
+
+def _apart(primary: Grid, other: Grid) -> str | None:
+    if primary.frame_of_reference_uid != other.frame_of_reference_uid:
+        return "its frame of reference is not that of the primary series, so that its place is not known"
+    if overlap(other, primary) < LEAST_OVERLAP:
+        return "its slices lie elsewhere than those of the primary series"
+    return None
+
+
+def _seen(volume: SeriesVolume, reader: PhaseReader) -> SeriesEvidence:
+    """Return what attributes and the image say of one series."""
+    evidence = evidence_of(volume.headers, volume.modality)
+    if volume.modality == "MR" and evidence.attributes.phase is Phase.T2:
+        return evidence
+    seen = reader.from_image(volume.values(), volume.grid, volume.modality)
+    return with_image(evidence, seen, "the image")
 
 
 def _nothing_chosen(selection: Selection) -> str:

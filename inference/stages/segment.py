@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from inference.case import Case, Phase
+from inference.errors import ImplausibleSegmentation, ReviewNeeded
 from inference.imaging.organ_values import OrganValues, box_values
 from inference.imaging.phase import ContrastMeasurement, PhaseFinding, phase_from_hu
 from inference.imaging.plausibility import check_plausible
@@ -15,7 +16,7 @@ from inference.imaging.segmentations import Structure
 from inference.imaging.viability import split_viable
 from inference.models.protocols import Segmenter
 from inference.results import Baseline, Region, RejectedSeries, Segmentation, SeriesVolume
-from inference.settings import SegmentationLimits
+from inference.settings import Doubtful, SegmentationLimits
 
 VESSEL_PERCENTILE = 98.0
 
@@ -27,19 +28,34 @@ class Segmented(NamedTuple):
     segmentation: Segmentation
 
 
-def segment(case: Case, baseline: Baseline, segmenter: Segmenter, limits: SegmentationLimits) -> Segmented:
+def segment(
+    case: Case,
+    baseline: Baseline,
+    segmenter: Segmenter,
+    limits: SegmentationLimits,
+    doubtful: Doubtful = Doubtful.HOLD,
+) -> Segmented:
     """Segment the primary series.
+
+    Outlines that came in the study were a person's business, and are only warned of; those that a
+    program of the node drew are held where they are doubtful.
 
     Raises
     ------
     SegmentationMissing, GeometryError, ImplausibleSegmentation
         There is no segmentation to be had, it does not fit the images, or it cannot be a liver.
+    ReviewNeeded
+        A program's outlines lie outside the review limits, and `doubtful` says to hold them.
     """
     segmentation = segmenter.segment(case, baseline)
     values = OrganValues(segmentation.labels, baseline.primary.grid)
-    warnings = check_plausible(baseline, segmentation, limits, values)
+    doubts, warnings = check_plausible(baseline, segmentation, limits, values)
+    segmentation = replace(segmentation, warnings=(*segmentation.warnings, *doubts, *warnings))
+    if doubts and segmentation.source_sop_instance_uid is None and doubtful is Doubtful.HOLD:
+        raise ReviewNeeded(" ".join(doubts), baseline, segmentation)
+    if not segmentation.lesions:
+        raise ImplausibleSegmentation("no tumour is outlined in the liver")
     concluded = conclude_phases(baseline, segmentation, values)
-    segmentation = replace(segmentation, warnings=(*segmentation.warnings, *warnings))
     return Segmented(concluded, split_viable(concluded, segmentation, values))
 
 

@@ -6,25 +6,13 @@ from collections import defaultdict
 
 from inference.case import Case, Phase, Series
 from inference.imaging.attributes import text
-from inference.imaging.phase import PhaseFinding, ct_phase, mr_phase
+from inference.imaging.phase import PhaseFinding
+from inference.imaging.phase_evidence import evidence_of, settle
 from inference.imaging.recon import better_because, order, reconstruction
 from inference.imaging.segmentations import is_segmentation, referenced_series, segmentation_instances
-from inference.imaging.selection import ChosenSeries, Selection
+from inference.imaging.selection import PRIMARY_ORDER, ChosenSeries, Selection
 from inference.imaging.usability import unusable_reason
 from inference.results import RejectedSeries
-
-PRIMARY_ORDER: tuple[Phase, ...] = (
-    Phase.PORTAL_VENOUS,
-    Phase.ARTERIAL,
-    Phase.DELAYED,
-    Phase.UNKNOWN,
-    Phase.NATIVE,
-    Phase.T1_PORTAL_VENOUS,
-    Phase.T1_ARTERIAL,
-    Phase.T1,
-    Phase.T2,
-)
-"""Which phase is primary when no segmentation decides."""
 
 
 def select(case: Case) -> Selection:
@@ -45,11 +33,15 @@ def select(case: Case) -> Selection:
             usable.append(series)
         else:
             rejected.append(_reject(series, reason))
-    chosen = _one_of_each(usable, referenced, rejected)
+    chosen, alternatives = _one_of_each(usable, referenced, rejected)
     primary_uids = referenced_series(segmentations[0].header) if segmentations else ()
     chosen.sort(key=lambda c: _primary_key(c, primary_uids))
     chosen = _one_modality(chosen, rejected)
-    return Selection(case.study_instance_uid, tuple(chosen), segmentations, tuple(rejected))
+    modality = chosen[0].series.modality if chosen else ""
+    alternatives = [a for a in alternatives if a.series.modality == modality]
+    return Selection(
+        case.study_instance_uid, tuple(chosen), segmentations, tuple(rejected), tuple(alternatives)
+    )
 
 
 def _reject(series: Series, reason: str) -> RejectedSeries:
@@ -58,12 +50,13 @@ def _reject(series: Series, reason: str) -> RejectedSeries:
 
 def _one_of_each(
     usable: list[Series], referenced: set[str], rejected: list[RejectedSeries]
-) -> list[ChosenSeries]:
+) -> tuple[list[ChosenSeries], list[ChosenSeries]]:
+    """Return the best series of each phase, and the best of other acquisitions of these phases."""
     groups: dict[tuple[str, str], list[tuple[Series, PhaseFinding]]] = defaultdict(list)
-    for series in usable:
-        finding = _phase(series)
+    for series, finding in zip(usable, _findings(usable), strict=True):
         groups[_group(series, finding)].append((series, finding))
     chosen: list[ChosenSeries] = []
+    alternatives: list[ChosenSeries] = []
     for key in sorted(groups):
         described = [
             (reconstruction(s, segmented=s.series_instance_uid in referenced), s, finding)
@@ -73,29 +66,39 @@ def _one_of_each(
         best, series, finding = described[0]
         chosen.append(ChosenSeries(finding.phase, series, finding.evidence))
         rejected += [_reject(s, better_because(best, r)) for r, s, _ in described[1:]]
-    return chosen
+        alternatives += _other_acquisitions([(s, f) for _, s, f in described])
+    return chosen, alternatives
 
 
-def _phase(series: Series) -> PhaseFinding:
-    header = series.instances[0].header
-    return mr_phase(header) if series.modality == "MR" else ct_phase(header)
+def _other_acquisitions(described: list[tuple[Series, PhaseFinding]]) -> list[ChosenSeries]:
+    """Return the first series of each acquisition but that of the first series."""
+    found: dict[str, ChosenSeries] = {}
+    for series, finding in described:
+        found.setdefault(_acquisition(series), ChosenSeries(finding.phase, series, finding.evidence))
+    return list(found.values())[1:]
+
+
+def _findings(usable: list[Series]) -> list[PhaseFinding]:
+    """Return the phase of each series: its own attributes, and the order of the acquisitions."""
+    evidence = [evidence_of([i.header for i in s.instances], s.modality) for s in usable]
+    return [PhaseFinding(found.phase, found.evidence) for found in settle(evidence)]
 
 
 def _group(series: Series, finding: PhaseFinding) -> tuple[str, str]:
     """Series of one group show the same: one phase or, where it is unknown, one acquisition."""
     if finding.phase is not Phase.UNKNOWN:
         return str(finding.phase), ""
+    return str(finding.phase), _acquisition(series)
+
+
+def _acquisition(series: Series) -> str:
     header = series.instances[0].header
-    acquired = text(header, "AcquisitionNumber") + " " + text(header, "AcquisitionTime")[:4]
-    return str(finding.phase), acquired
+    return text(header, "AcquisitionNumber") + " " + text(header, "AcquisitionTime")[:4]
 
 
 def _primary_key(chosen: ChosenSeries, primary_uids: tuple[str, ...]) -> tuple[bool, int, str]:
-    return (
-        chosen.series.series_instance_uid not in primary_uids,
-        PRIMARY_ORDER.index(chosen.phase),
-        chosen.series.series_instance_uid,
-    )
+    uid = chosen.series.series_instance_uid
+    return uid not in primary_uids, PRIMARY_ORDER.index(chosen.phase), uid
 
 
 def _one_modality(chosen: list[ChosenSeries], rejected: list[RejectedSeries]) -> list[ChosenSeries]:

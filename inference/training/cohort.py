@@ -233,7 +233,7 @@ class Cohort:
         """
         path = self.folder / "images" / f"{patient_id}.npz"
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 times = json.loads(bytes(stored["follow_ups.json"]))
                 clean = stored["clean"] if "clean" in stored else None
                 images = stored["images"]

@@ -73,7 +73,7 @@ class ScanForRegistration:
     Attributes
     ----------
     values : array of float32
-        HU in CT, signal in MR; one phase that both time points have.
+        HU in CT, signal in MR; one phase that both time points have. NaN where it was not acquired.
     liver : mask of the liver with its lesions
     lesion : array of uint8
         0, or the number of the lesion.
@@ -233,7 +233,7 @@ def window(modality: str, values: Voxels, liver: Mask) -> tuple[float, float]:
     """Return the values between which a liver is looked at: fixed HU in CT, about the median in MR."""
     if modality == "CT":
         return -60.0, 260.0
-    middle = float(np.median(values[liver]))
+    middle = float(np.nanmedian(values[liver]))
     return 0.0, max(2.2 * middle, 1e-6)
 
 
@@ -273,7 +273,8 @@ def _image(values: Voxels | Mask, grid: Grid) -> sitk.Image:
 
 
 def _mask_image(mask: Mask, grid: Grid) -> sitk.Image:
-    return sitk.Cast(_image(mask, grid), sitk.sitkUInt8)
+    cast: sitk.Image = sitk.Cast(_image(mask, grid), sitk.sitkUInt8)
+    return cast
 
 
 def _start(fixed: _Side, moving: _Side) -> sitk.Euler3DTransform:
@@ -326,7 +327,7 @@ def _elastic(
     image = _image(fixed.values, fixed.grid)
     extent = np.array(fixed.grid.shape[::-1]) * settings.spacing_mm
     mesh = [max(2, round(float(e) / settings.control_mm)) for e in extent]
-    spline = sitk.BSplineTransformInitializer(image, mesh, order=3)
+    spline: sitk.BSplineTransform = sitk.BSplineTransformInitializer(image, mesh, order=3)
     method = _method(fixed, moving, settings)
     method.SetMovingInitialTransform(rigid)
     method.SetInitialTransform(spline, inPlace=True)

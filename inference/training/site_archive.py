@@ -163,8 +163,8 @@ def match_studies(
     problems: list[Problem] = []
     by_patient: dict[Key, list[ArchiveStudy]] = defaultdict(list)
     for study in archive.studies.values():
-        for key in study.patients:
-            by_patient[key].append(study)
+        for owner in study.patients:
+            by_patient[owner].append(study)
     matched: list[MatchedPatient | None] = []
     for patient in patients:
         key = patient.key if keys is None else keys.get(patient.key[1])

@@ -70,10 +70,19 @@ class SiteOrder:
 
 @dataclass(frozen=True, slots=True)
 class SiteResult:
-    """A cohort and how it came about."""
+    """A cohort and how it came about.
 
-    cohort: Cohort
+    Attributes
+    ----------
+    cohort : Cohort or None
+        None when it was refused for want of patients.
+    refusal : str
+        Why, or an empty string.
+    """
+
+    cohort: Cohort | None
     prepared: tuple[PreparedPatient, ...]
+    refusal: str = ""
 
 
 def prepare_site_cohort(
@@ -86,7 +95,7 @@ def prepare_site_cohort(
     TableRefused
         The table, or its match with the folder, has problems; all of them are named.
     TrainingDataError
-        There is a cohort in `out` already, or too few patients can be used.
+        There is a cohort in `out` already, or the table has too few patients from the start.
     """
     if (order.out / "cohort.json").exists() or (order.out / "images").exists():
         raise TrainingDataError("the output folder holds a cohort already; name another one")
@@ -98,11 +107,19 @@ def prepare_site_cohort(
     ]
     if len({t.patient_id for t in tasks}) < len(tasks):
         raise TrainingDataError("two patients of the table are the same patient in the files")
+    if len(tasks) < splits.minimum_patients:
+        raise TrainingDataError(
+            f"the table has {len(tasks)} patients, and a cohort needs {splits.minimum_patients}"
+        )
     prepared: list[PreparedPatient] = []
     for done in _prepared(tasks, order.workers):
         prepared.append(done)
         progress("patients", 0.05 + 0.95 * len(prepared) / len(tasks))
-    return SiteResult(_sealed(order, settings, splits, prepared), tuple(prepared))
+    try:
+        return SiteResult(_sealed(order, settings, splits, prepared), tuple(prepared))
+    except TrainingDataError as error:
+        # The reasons for which patients were left out are needed now more than ever.
+        return SiteResult(None, tuple(prepared), str(error))
 
 
 def _part(progress: Progress, start: float, stop: float) -> Progress:

@@ -12,7 +12,7 @@ from inference.errors import TrainingDataError
 from inference.imaging.resampling import aligned_grid, as_bytes, nearest_label, resampled, share_of
 from inference.results import FloatArray, Grid, Labels, Mask, SeriesVolume, Tissue, Voxels
 from inference.training.cohort import CROP, NO_VALUE, SPACING_MM, HalfPrecision
-from inference.training.site_reading import ReadStudy
+from inference.training.site_reading import ReadStudy, acquired_values
 
 TISSUES = (Tissue.VIABLE, Tissue.NECROSIS, Tissue.LIPIODOL)
 
@@ -86,7 +86,7 @@ def _phase(
 ) -> HalfPrecision:
     if volume is None:
         return np.full(target.shape, NO_VALUE, dtype=np.int16)
-    values = volume.values() * np.float32(_scale(study, volume))
+    values = acquired_values(volume) * np.float32(_scale(study, volume))
     found = resampled(values, volume.grid, target, mapped_mm)
     rounded = np.rint(np.clip(np.nan_to_num(found), NO_VALUE + 1, 32767))
     return np.where(np.isfinite(found), rounded, NO_VALUE).astype(np.int16)
@@ -99,7 +99,8 @@ def _scale(study: ReadStudy, volume: SeriesVolume) -> float:
     """
     if volume.modality != "MR":
         return 1.0
-    values: Voxels = volume.values()[study.in_full(Tissue.LIVER)]
+    values: Voxels = acquired_values(volume)[study.in_full(Tissue.LIVER)]
+    values = values[np.isfinite(values)]
     median = float(np.median(values)) if values.size else 0.0
     if not median > 0.0:
         raise TrainingDataError("the liver has no signal in an MR series")

@@ -85,7 +85,15 @@ class ReadStudy:
     def for_registration(self, volume: SeriesVolume) -> ScanForRegistration:
         """Return what registration sees of one of the volumes."""
         grid = self.baseline.primary.grid
-        return ScanForRegistration(grid, volume.values(), self.organ(), self.lesions_in_full())
+        return ScanForRegistration(grid, acquired_values(volume), self.organ(), self.lesions_in_full())
+
+
+def acquired_values(volume: SeriesVolume) -> Voxels:
+    """Return the rescaled values of a series, NaN where it was brought to a grid that it does not fill."""
+    values = volume.values()
+    if volume.resampled is not None:
+        values = np.where(volume.resampled.covered, values, np.float32(np.nan))
+    return values
 
 
 def read_study(

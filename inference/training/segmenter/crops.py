@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference.results import FloatArray, Labels
+from inference.results import FloatArray, Labels, Voxels
 from inference.training.segmenter.contrast import smooth_field
 from inference.training.segmenter.label_maps import SPACING_MM, Label
 
@@ -61,6 +61,15 @@ def nearest_labels(label_map: Labels, place: Tensor) -> Tensor:
     grid = _normalised(place, label_map.shape)
     taken = functional.grid_sample(source, grid, mode="nearest", padding_mode="border", align_corners=True)
     return taken[0, 0].round().long()
+
+
+def sampled_image(values: Voxels, place: Tensor) -> Tensor:
+    """Return an image (z, y, x) linearly interpolated at coordinates; the edge repeats outside."""
+    grid = _normalised(place, values.shape)
+    source = torch.from_numpy(values)[None, None]
+    taken = functional.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    image: Tensor = taken[0, 0]
+    return image
 
 
 def smooth_labels(label_map: Labels, place: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def _classes(of: Mapping[Organ, tuple[Label, ...]] | Mapping[LiverPart, tuple[La
     return table
 
 
-def _normalised(image: Tensor, modality: str, rng: np.random.Generator) -> Tensor:
+def network_input(image: Tensor, modality: str, rng: np.random.Generator) -> Tensor:
     """Return what the network sees, with the window and the gamma shaken."""
     values: Voxels = image.numpy()
     if modality == "CT":
@@ -81,7 +81,7 @@ def _normalised(image: Tensor, modality: str, rng: np.random.Generator) -> Tenso
     return scaled ** float(np.exp(rng.normal(0.0, 0.2))) * 2.0 - 1.0
 
 
-def _loss(scores: Tensor, target: Tensor, weights: Sequence[float], dice_of: Sequence[int]) -> Tensor:
+def weighted_loss(scores: Tensor, target: Tensor, weights: Sequence[float], dice_of: Sequence[int]) -> Tensor:
     """Weighted cross-entropy plus one minus soft Dice of some classes that are there."""
     scores = scores.float()
     loss = functional.cross_entropy(scores, target, weight=torch.tensor(weights, device=scores.device))
@@ -107,7 +107,7 @@ class CoarseObjective:
         labels = whole_slab(rng, self.bank[int(rng.integers(len(self.bank)))], COARSE_SPACING_MM)
         labels = add_tumours(rng, labels, COARSE_SPACING_MM, (0.5, 0.2, 0.2, 0.1), (50.0, 0.5))
         contrast = ct_contrast(rng) if self.modality == "CT" else mr_contrast(rng)
-        image = _normalised(paint(labels, contrast), self.modality, rng)
+        image = network_input(paint(labels, contrast), self.modality, rng)
         return image[None, None], _classes(_ORGAN_OF)[labels][None]
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> Tensor:
@@ -115,7 +115,7 @@ class CoarseObjective:
         image, target = self.piece(rng)
         device = next(model.parameters()).device
         dice_of = [int(k) for k in (Organ.LIVER, Organ.SPLEEN, Organ.KIDNEY, Organ.VISCUS, Organ.AORTA)]
-        return _loss(model(image.to(device)), target.to(device), _ORGAN_WEIGHTS, dice_of)
+        return weighted_loss(model(image.to(device)), target.to(device), _ORGAN_WEIGHTS, dice_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +130,17 @@ class FineObjective:
         label_map = self.bank[int(rng.integers(len(self.bank)))]
         labels = liver_piece(rng, label_map, FINE_SPACING_MM, FINE_SHAPE)
         if rng.random() < 0.4:
-            tumour = torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))
-            labels[tumour] = int(Label.LIVER)
+            labels[torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))] = int(
+                Label.LIVER
+            )
         labels = add_tumours(rng, labels, FINE_SPACING_MM, (0.3, 0.3, 0.2, 0.1, 0.1), (30.0, 0.6))
         contrast = ct_contrast(rng) if self.modality == "CT" else mr_contrast(rng)
         values = paint(labels, contrast)
         liver = float(contrast.mean[Label.LIVER]) + rng.normal(0.0, 5.0)
         relative = relative_input(values.numpy(), liver, relative_scale(self.modality, liver))
-        guess = _poor_guess(labels, rng)
-        channels = [_normalised(values, self.modality, rng), torch.from_numpy(relative), guess]
+        tumour = torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))
+        guess = poor_guess(torch.isin(labels, torch.tensor([int(k) for k in LIVER])), tumour, rng)
+        channels = [network_input(values, self.modality, rng), torch.from_numpy(relative), guess]
         return torch.stack(channels)[None], _classes(_PART_OF)[labels][None]
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> Tensor:
@@ -146,17 +148,16 @@ class FineObjective:
         image, target = self.piece(rng)
         device = next(model.parameters()).device
         dice_of = [int(k) for k in (LiverPart.PARENCHYMA, LiverPart.LESION)]
-        return _loss(model(image.to(device)), target.to(device), _PART_WEIGHTS, dice_of)
+        return weighted_loss(model(image.to(device)), target.to(device), _PART_WEIGHTS, dice_of)
 
 
-def _poor_guess(labels: Tensor, rng: np.random.Generator) -> Tensor:
+def poor_guess(liver: Tensor, tumour: Tensor, rng: np.random.Generator) -> Tensor:
     """Return what a coarse network may say of the liver, -1 to 1: shifted, bitten, leaking, blurred."""
-    liver = torch.isin(labels, torch.tensor([int(k) for k in LIVER])).float()
-    z, y, x = labels.shape
+    liver = liver.float()
+    z, y, x = liver.shape
     shape = (z, y, x)
     if rng.random() < 0.5:
         # Tumours are what coarse networks leave out, whole or in part.
-        tumour = torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))
         liver[tumour & (smooth_field(shape, 8.0) > float(rng.uniform(-1.5, 1.0)))] = 0.0
     wave = smooth_field(shape, 8.0) * float(rng.uniform(0.0, 0.45)) + float(rng.normal(0.0, 0.08))
     soft = blurred(liver, float(rng.uniform(1.0, 2.5)))

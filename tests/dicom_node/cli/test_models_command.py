@@ -51,7 +51,7 @@ def test_the_table_and_the_details_are_for_people(config, capsys):
     assert invoke(["models", "show", "mechanistic", "--config", config]) == 0
     assert "not_calibrated" in capsys.readouterr().out
     assert invoke(["models", "history", "--config", config]) == 0
-    assert "never changed" in capsys.readouterr().out
+    assert "was ever changed" in capsys.readouterr().out
 
 
 def test_verify_finds_damage_and_says_where(config, tmp_path, capsys):

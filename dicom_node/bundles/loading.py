@@ -1,0 +1,47 @@
+"""From bundles in force and settings to the models of a job."""
+
+from __future__ import annotations
+
+from dicom_node.bundles.activation import Activations, ModelsInForce
+from dicom_node.clock import system_clock
+from dicom_node.database import database_file, open_database
+from dicom_node.settings import NodeSettings
+from dicom_node.worker import ModelChoice
+from inference.bundle_store import describe
+from inference.models.catalogue import default_folders
+from inference.models.plugins.table import site_segmenters
+from inference.pipeline import Bundles
+
+
+def load_bundles(models: ModelsInForce, settings: NodeSettings) -> Bundles:
+    """Load the models of one job, verified, with the site's segmenters that are available or not.
+
+    Raises
+    ------
+    ModelError
+        A bundle is absent, damaged or incompatible.
+    """
+    return Bundles.load(models.folders, site_segmenters(settings.models))
+
+
+def model_choice(activations: Activations, settings: NodeSettings) -> ModelChoice:
+    """Return how the worker of a node chooses the bundles of each job."""
+    return ModelChoice(activations.in_force, lambda models: models.key(settings.models))
+
+
+def models_of(settings: NodeSettings) -> ModelsInForce:
+    """Return the bundles in force in the node's data folder; the shipped ones where there is no node.
+
+    Raises
+    ------
+    ModelError
+        A bundle is absent or damaged.
+    """
+    if not database_file(settings.data_dir).is_file():
+        folders = default_folders()
+        return ModelsInForce(folders, {kind: describe(f).info.sha256 for kind, f in folders.items()})
+    database = open_database(settings.data_dir)
+    try:
+        return Activations(database, settings.data_dir, system_clock).in_force()
+    finally:
+        database.dispose()

@@ -1,0 +1,195 @@
+"""``hepatocast cohort``: make a prepared cohort from a site's archive, and check one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dicom_node.cli.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from inference.training.cohort_check import CohortSummary
+    from inference.training.site_pseudonyms import Pseudonyms
+    from inference.training.site_table import Problem
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Cohorts that imaging models are trained on and measured with: make one, check one.",
+)
+
+FAILED, REFUSED = 1, 3
+
+
+@app.callback()
+def cohort() -> None:
+    """Make or check a cohort that imaging models are trained on."""
+
+
+@app.command("template")
+def template(
+    out: Annotated[Path | None, typer.Option(help="File to write; standard output if absent.")] = None,
+) -> None:
+    """Write an example of the table that `cohort prepare` reads; what its columns mean is printed.
+
+    Example: hepatocast cohort template --out patients.csv
+    """
+    from inference.training.site_table import guide
+    from inference.training.site_table import template as example
+
+    if out is None:
+        typer.echo(example(), nl=False)
+    else:
+        out.write_text(example(), encoding="utf-8")
+    typer.echo(guide(), err=True, nl=False)
+
+
+@app.command("prepare")
+def prepare(
+    archive: Annotated[Path, typer.Argument(help="Folder of DICOM studies, in any arrangement.")],
+    table: Annotated[Path, typer.Option(help="CSV with a row for each study; see `cohort template`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the cohort; made if absent.")],
+    salt: Annotated[
+        Path,
+        typer.Option(help="Secret of the site that pseudonyms are made with; made if absent. Keep it."),
+    ],
+    name: Annotated[str, typer.Option(help="Name of the cohort; goes into bundles trained on it.")] = "site",
+    modality: Annotated[str, typer.Option(help="CT or MR; studies of the other one are left out.")] = "CT",
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="CSV (key, patient_id, issuer) when the table has keys of its own for patients."),
+    ] = None,
+    minimum_patients: Annotated[
+        int, typer.Option(min=4, help="Refuse to divide fewer patients than this.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the division into training and test.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each needs about 2 GB.")] = 1,
+    config: Annotated[list[Path] | None, typer.Option(help="Settings over the packaged defaults.")] = None,
+) -> None:
+    """Make a cohort from a folder of DICOM studies and a table of dates and regimens.
+
+    Baseline and follow-ups are read as a study is read for a forecast, with the liver and tumours of a
+    segmentation object in each study. Follow-ups are registered to the baseline; one whose registration is
+    not good enough is left out. Volumes and response (RECIST 1.1, mRECIST) are measured on each study's
+    own images. All problems of the table are listed at once, before any image is read.
+
+    Patients get pseudonyms; the cohort and its report hold no identifier, date or UID. report.md says who
+    was left out and why, registration.png shows every pair.
+
+    Example: hepatocast cohort prepare archive/ --table patients.csv --out cohort/ --salt ~/hepatocast.salt
+    """
+    from dicom_node.settings import load_settings
+    from inference.errors import TrainingDataError
+    from inference.models.seg_in_study import SegInStudy
+    from inference.training.site_archive import read_keys
+    from inference.training.site_cohort import SiteOrder, prepare_site_cohort
+    from inference.training.site_patient import SiteSettings
+    from inference.training.site_report import write_report
+    from inference.training.site_splits import SplitSettings
+    from inference.training.site_table import TableRefused
+
+    if modality not in ("CT", "MR"):
+        raise typer.BadParameter("must be CT or MR", param_hint="--modality")
+    settings = SiteSettings.model_validate({"modality": modality, "registration": {"modality": modality}})
+    order = SiteOrder(
+        archive=archive,
+        table=table,
+        out=out,
+        name=name,
+        pseudonyms=_pseudonyms(salt, out),
+        keys=None if keys is None else read_keys(keys),
+        regimen_ids=tuple(r.id for r in load_settings(config or []).regimens),
+        segmenters=(SegInStudy(),),
+        workers=workers,
+    )
+    splits = SplitSettings(minimum_patients=minimum_patients, seed=seed)
+    try:
+        with progress_bar("cohort", quiet=False) as report:
+            result = prepare_site_cohort(order, settings, splits, report)
+    except TableRefused as error:
+        _show_problems(error.problems)
+        raise typer.Exit(REFUSED) from error
+    document = write_report(result, settings.limits.registration, out)
+    if result.cohort is None:
+        raise TrainingDataError(f"{result.refusal}; who was left out and why is in {out / 'report.md'}")
+    typer.echo(
+        f"{document['patients_in_cohort']} of {document['patients_in_table']} patients with "
+        f"{document['follow_ups_in_cohort']} follow-ups are in {out}; report.md says who is not and why"
+    )
+
+
+def _pseudonyms(salt: Path, out: Path) -> Pseudonyms:
+    from inference.training.site_pseudonyms import make_salt, read_salt
+
+    if salt.resolve().is_relative_to(out.resolve()):
+        raise typer.BadParameter(
+            "the salt must not lie in the cohort: whoever has both can undo the pseudonyms",
+            param_hint="--salt",
+        )
+    if not salt.exists():
+        make_salt(salt)
+        typer.echo(f"a new salt is in {salt}; keep it, and keep it apart from the cohort", err=True)
+    return read_salt(salt)
+
+
+def _show_problems(problems: tuple[Problem, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("row", "column", "problem")
+    for problem in problems:
+        shown.add_row(str(problem.row) if problem.row else "-", problem.column, problem.reason)
+    Console(stderr=True).print(shown)
+    typer.echo(f"hepatocast: {len(problems)} problem(s) in the table; no image was read", err=True)
+
+
+@app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of a prepared cohort.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Check a prepared cohort (digest, tables, shapes, ranges) and say what it holds.
+
+    Ends with exit code 1 when something is wrong.
+
+    Example: hepatocast cohort check cohort/
+    """
+    from inference.training.cohort_check import check_cohort
+
+    with progress_bar("checking", quiet=as_json) as report:
+        summary = check_cohort(folder, report)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(summary), indent=1))
+    else:
+        _show_summary(summary)
+    if summary.findings:
+        raise typer.Exit(FAILED)
+
+
+def _show_summary(summary: CohortSummary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False)
+    for title, value in (
+        ("cohort", f"{summary.name} ({summary.origin}, {summary.modality}: {', '.join(summary.phases)})"),
+        ("patients", f"{summary.patients}: {_listed(summary.by_split)}"),
+        ("follow-ups with images", str(summary.follow_ups)),
+        ("centres", _listed(summary.by_centre)),
+        ("regimens", _listed(summary.by_regimen)),
+        ("RECIST 1.1", _listed(summary.recist11)),
+        ("deaths, progressions", f"{summary.deaths}, {summary.progressions}"),
+    ):
+        table.add_row(title, value)
+    console = Console()
+    console.print(table)
+    for finding in summary.findings:
+        console.print(f"[red]wrong[/red] {finding.where}: {finding.what}", highlight=False)
+    console.print("nothing is wrong" if not summary.findings else f"{len(summary.findings)} finding(s)")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

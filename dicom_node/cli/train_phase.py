@@ -1,0 +1,38 @@
+"""``hepatocast train phase``: train the contrast phase classifier and write its bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_node.cli.terminal import progress_bar
+
+
+def phase(
+    out: Annotated[Path, typer.Option(help="Folder of the bundle; made if absent.")],
+    anatomies: Annotated[int, typer.Option(min=2, help="Simulated abdomens to learn from.")] = 30,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 20240301,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Train the classifier that tells contrast phases where descriptions are missing or wrong.
+
+    Learns from simulated organ tables and abdomens: native, arterial, portal venous and delayed CT; T1
+    before and after contrast and T2 in MR. Then it is tested on other simulated abdomens, with the usual
+    and with a shifted scanner. Takes about a quarter of an hour on one core. With the defaults it makes
+    the bundle that is shipped.
+
+    Example: hepatocast train phase --out my_phase/
+    """
+    from inference.training.phase_fit import PhaseTrainingSettings, train_phase
+
+    settings = PhaseTrainingSettings(seed=seed, training_anatomies=anatomies)
+    with progress_bar("train phase", quiet=quiet) as report:
+        metadata = train_phase(out, settings, report)
+    for name, figures in metadata["metrics"]["test"].items():
+        typer.echo(
+            f"{name}: {100 * figures['accuracy']:.1f} % of {figures['n']} right; "
+            f"told {100 * figures['told']:.1f} %, of these right {100 * figures['accuracy_where_told']:.1f} %"
+        )
+    typer.echo(f"the bundle is in {out}")

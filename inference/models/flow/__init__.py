@@ -1,0 +1,1 @@
+"""The learned generator: draws the images of a sampled outcome by flow matching."""

@@ -1,0 +1,221 @@
+"""The network that draws a follow-up: tissues first, and attenuation from the tissues.
+
+It sees the baseline, what was requested of each lesion, regimen and time, and (in flow matching) a
+noisy change. It answers with tissue fractions and with how each tissue differs from liver in each
+phase; the change of the image is computed from these, so that maps and images cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.models.flow.haar import haar, inverse_haar
+from inference.settings import Frozen
+
+TISSUES = 3
+"""Viable tumour, dead tumour, lipiodol; normal liver is the rest."""
+FIELDS = 6
+"""Full-resolution inputs: two phases, liver, three fractions."""
+REQUESTS = 4
+"""Inputs at half resolution: what is requested of the nearest lesion."""
+STATE = 5
+"""Fields that flow matching draws: change of three fractions and of two phases."""
+LEVELS = 8
+"""Outputs at half resolution: three tissues and a change of viable tumour, in two phases."""
+MULTIPLE = 16
+"""Extents of the full-resolution input are multiples of this."""
+
+_PRIOR = 0.02
+_FULL_PRECISION_FROM = 2
+
+
+class NetworkSettings(Frozen):
+    """Size of the network."""
+
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    embedding: int = 128
+    conditions: int = Field(gt=0, description="length of the vector of conditions")
+
+
+class _Block(nn.Module):
+    """Normalise, modulate by the conditions, convolve; twice at most, with a residual connection."""
+
+    def __init__(self, width: int, embedding: int, convolutions: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width, affine=False) for _ in range(convolutions))
+        self.modulations = nn.ModuleList(nn.Linear(embedding, 2 * width) for _ in range(convolutions))
+        self.convolutions = nn.ModuleList(nn.Conv3d(width, width, 3, padding=1) for _ in range(convolutions))
+        for linear in self.modulations:
+            nn.init.zeros_(linear.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        y = x
+        for norm, modulation, convolution in zip(
+            self.norms, self.modulations, self.convolutions, strict=True
+        ):
+            scale, shift = modulation(embedding)[:, :, None, None, None].chunk(2, dim=1)
+            y = convolution(functional.silu(torch.addcmul(shift, norm(y), 1.0 + scale)))
+        return x + y
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the network answers, at full resolution.
+
+    Attributes
+    ----------
+    logits : Tensor, (batch, 4, z, y, x)
+        Liver, viable, dead, lipiodol; their softmax are the fractions.
+    levels : Tensor, (batch, 8, z, y, x)
+        Difference from liver of viable tumour, dead tumour and lipiodol (two phases each), and the
+        change of viable tumour under treatment; in units of the scale of the modality.
+    """
+
+    logits: Tensor
+    levels: Tensor
+
+    @property
+    def fractions(self) -> Tensor:
+        """Viable, dead and lipiodol, (batch, 3, z, y, x)."""
+        return torch.softmax(self.logits, dim=1)[:, 1:]
+
+
+def image_change(fractions: Tensor, baseline: Tensor, levels: Tensor) -> Tensor:
+    """Return the change of the two phases, (batch, 2, z, y, x), that a change of tissue makes.
+
+    Where no tissue changes and viable tumour keeps its enhancement, it is zero.
+
+    Parameters
+    ----------
+    fractions, baseline : Tensor, (batch, 3, z, y, x)
+        After and before.
+    levels : Tensor, (batch, 8, z, y, x)
+        See `Drawn`.
+    """
+    difference = fractions - baseline
+    viable = fractions[:, :1]
+    change = viable * levels[:, 6:8]
+    for k in range(TISSUES):
+        change = change + difference[:, k : k + 1] * levels[:, 2 * k : 2 * k + 2]
+    return change
+
+
+class ChangeNetwork(nn.Module):
+    """A U-Net on the Haar bands, modulated by the conditions."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        widths, e = settings.widths, settings.embedding
+        self.embed = nn.Sequential(
+            nn.Linear(settings.conditions + 1, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
+        )
+        self.context = nn.Conv3d(8 * FIELDS + REQUESTS, widths[0], 1)
+        self.context_block = _Block(widths[0], e, 1)
+        self.state = nn.Conv3d(8 * STATE, widths[0], 1)
+        self.encoders = nn.ModuleList([_Block(widths[0], e, 1)])
+        self.down = nn.ModuleList()
+        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+            self.down.append(nn.Conv3d(narrow, wide, 3, stride=2, padding=1))
+            self.encoders.append(_Block(wide, e, 2))
+        self.up = nn.ModuleList()
+        self.decoders = nn.ModuleList()
+        for narrow, wide in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
+            self.up.append(nn.Conv3d(wide, narrow, 1))
+            self.decoders.append(_Block(narrow, e, 2))
+        self.head = nn.Conv3d(widths[0], 8 * (TISSUES + 1) + LEVELS, 1)
+        nn.init.zeros_(self.head.weight)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def embedding(self, conditions: Tensor, sigma: Tensor) -> Tensor:
+        """Return the embedding of conditions (batch, n) at a noise level (batch,)."""
+        embedded: Tensor = self.embed(torch.cat([conditions, sigma[:, None]], dim=1))
+        return embedded
+
+    def encode(self, fields: Tensor, requests: Tensor, embedding: Tensor) -> Tensor:
+        """Return what does not depend on the state, (batch, width, z/2, y/2, x/2).
+
+        Parameters
+        ----------
+        fields : Tensor, (batch, 6, z, y, x)
+            Two phases less the liver's level, liver, three fractions; see `conditions`.
+        requests : Tensor, (batch, 4, z/2, y/2, x/2)
+        """
+        found: Tensor = self.context_block(
+            self.context(torch.cat([haar(fields) * 0.35, requests], dim=1)), embedding
+        )
+        return found
+
+    def decode(self, context: Tensor, state: Tensor | None, fields: Tensor, embedding: Tensor) -> Drawn:
+        """Return the follow-up that is expected given the state.
+
+        Parameters
+        ----------
+        state : Tensor, (batch, 40, z/2, y/2, x/2), or None
+            Haar bands of the noisy change; None in one-step regression.
+        """
+        x = context if state is None else context + self.state(state)
+        skips: list[Tensor] = []
+        for level, encoder in enumerate(self.encoders):
+            if level:
+                x = self._down(level, x)
+            x = self._at(level, encoder, x, embedding)
+            skips.append(x)
+        skips.pop()
+        for place, (up, decoder) in enumerate(zip(self.up, self.decoders, strict=True)):
+            level = len(self.up) - 1 - place
+            skip = skips.pop()
+            x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest").to(skip.dtype) + skip
+            x = self._at(level, decoder, x, embedding)
+        return self._drawn(self.head(functional.silu(x)).float(), fields.float())
+
+    def _down(self, level: int, x: Tensor) -> Tensor:
+        if level >= _FULL_PRECISION_FROM:
+            with torch.autocast(x.device.type, enabled=False):
+                found: Tensor = self.down[level - 1](x.float())
+                return found
+        found = self.down[level - 1](x)
+        return found
+
+    @staticmethod
+    def _at(level: int, block: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+        # Convolutions in bfloat16 gave gradients that are not finite on small grids.
+        if level >= _FULL_PRECISION_FROM:
+            with torch.autocast(x.device.type, enabled=False):
+                found: Tensor = block(x.float(), embedding.float())
+                return found
+        found = block(x, embedding)
+        return found
+
+    @staticmethod
+    def _drawn(answer: Tensor, fields: Tensor) -> Drawn:
+        logits = inverse_haar(answer[:, : 8 * (TISSUES + 1)])
+        baseline = fields[:, 3:6]
+        whole = torch.cat([1.0 - baseline.sum(dim=1, keepdim=True), baseline], dim=1)
+        logits = logits + torch.log(whole.clamp_min(0.0) + _PRIOR)
+        levels = functional.interpolate(
+            answer[:, 8 * (TISSUES + 1) :], scale_factor=2.0, mode="trilinear", align_corners=False
+        )
+        return Drawn(logits, levels)
+
+    def forward(
+        self, fields: Tensor, requests: Tensor, conditions: Tensor, state: Tensor | None, sigma: Tensor
+    ) -> Drawn:
+        """Return the expected follow-up; see `encode` and `decode`."""
+        embedding = self.embedding(conditions, sigma)
+        return self.decode(self.encode(fields, requests, embedding), state, fields, embedding)
+
+
+def bfloat16_is_fast() -> bool:
+    """Return whether the device computes convolutions in bfloat16 faster than in single precision."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported()) if supported is not None else False

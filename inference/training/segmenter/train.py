@@ -1,0 +1,220 @@
+"""Train the networks of the default segmenter and write their bundle.
+
+The synthetic training needs no data: label maps and images are drawn from the seed. A site's own
+segmented cases can be mixed in. Each network is trained on its own, with a checkpoint in the work
+folder; a bundle is written when all networks of the asked modalities are there.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors.torch import save_file
+from torch import nn
+
+from inference.bundle_store import seal
+from inference.evaluation.segmentation_cases import SegmentationCase
+from inference.models.protocols import Progress
+from inference.models.unet.network import UNet
+from inference.models.unet.organs import COARSE_SPACING_MM, FINE_SPACING_MM, LiverPart, Organ
+from inference.models.unet.segmenter import NetworkSpec
+from inference.randomness import RandomStreams
+from inference.results import Labels
+from inference.settings import Frozen
+from inference.training.loop import BatchLoss, Fitted, LoopSettings, Validate, fit
+from inference.training.segmenter.cases import CoarseCases, FineCases, Mixed, prepare
+from inference.training.segmenter.label_maps import random_label_map
+from inference.training.segmenter.objectives import CoarseObjective, FineObjective
+
+_log = logging.getLogger(__name__)
+
+COARSE, FINE = "coarse", "fine"
+_WIDTHS: Mapping[str, tuple[int, ...]] = {COARSE: (8, 24, 48, 96, 128), FINE: (8, 24, 48, 96)}
+_INPUTS: Mapping[str, int] = {COARSE: 1, FINE: 3}
+_CLASSES: Mapping[str, int] = {COARSE: len(Organ), FINE: len(LiverPart)}
+_VALIDATION_MAPS = 8
+
+
+class SegmenterTraining(Frozen):
+    """Settings of a training; the defaults made the shipped bundle."""
+
+    modalities: tuple[str, ...] = ("CT", "MR")
+    label_maps: int = Field(200, ge=4)
+    coarse_steps: int = Field(3600, ge=1)
+    fine_steps: int = Field(2600, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    validate_every: int = Field(50, ge=1)
+    share_real: float = Field(0.5, ge=0, le=1, description="of steps on a site's own cases, if given")
+    seed: int = Field(20261121, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One fitted network and what is said of it in the metadata."""
+
+    spec: NetworkSpec
+    fitted: Fitted
+
+
+def label_bank(settings: SegmenterTraining, work: Path, workers: int, progress: Progress) -> Labels:
+    """Return label maps (map, z, y, x), those of validation last; kept in the work folder."""
+    count = settings.label_maps + _VALIDATION_MAPS
+    path = work / f"label_maps_{settings.seed}_{count}.npy"
+    if not path.is_file():
+        work.mkdir(parents=True, exist_ok=True)
+        maps = []
+        with ProcessPoolExecutor(workers) as pool:
+            for index, one in enumerate(pool.map(_label_map, [settings.seed] * count, range(count))):
+                maps.append(one)
+                progress("drawing label maps", (index + 1) / count)
+        temporary = path.with_suffix(".part.npy")
+        np.save(temporary, np.stack(maps))
+        temporary.replace(path)
+    stored: Labels = np.load(path, mmap_mode="r")
+    return stored
+
+
+def _label_map(seed: int, index: int) -> Labels:
+    return random_label_map(RandomStreams(seed).derive("map", index))
+
+
+def train_network(
+    stage: str,
+    modality: str,
+    settings: SegmenterTraining,
+    bank: Labels,
+    cases: Sequence[SegmentationCase],
+    work: Path,
+    progress: Progress,
+) -> Trained:
+    """Fit one network, continuing from its checkpoint in the work folder."""
+    torch.manual_seed(settings.seed)
+    network = UNet(_INPUTS[stage], _CLASSES[stage], _WIDTHS[stage])
+    steps = settings.coarse_steps if stage == COARSE else settings.fine_steps
+    loop = LoopSettings(
+        steps=steps,
+        learning_rate=settings.learning_rate,
+        validate_every=settings.validate_every,
+        seed=settings.seed,
+    )
+    training, held_out = bank[:-_VALIDATION_MAPS], bank[-_VALIDATION_MAPS:]
+    synthetic = _objective(stage, modality, training)
+    own = [c for c in cases if c.modality == modality]
+    asked: BatchLoss = synthetic
+    if own:
+        asked = Mixed(synthetic, _own_objective(stage, modality, own), settings.share_real)
+    name = f"{modality.lower()}_{stage}"
+    fitted = fit(network, asked, loop, work / name, progress, _validation(stage, modality, held_out))
+    spec = NetworkSpec(
+        file=f"models/{name}.safetensors",
+        inputs=_INPUTS[stage],
+        classes=_CLASSES[stage],
+        widths=_WIDTHS[stage],
+    )
+    return Trained(spec, fitted)
+
+
+def _objective(stage: str, modality: str, bank: Labels) -> CoarseObjective | FineObjective:
+    return CoarseObjective(bank, modality) if stage == COARSE else FineObjective(bank, modality)
+
+
+def _own_objective(stage: str, modality: str, cases: Sequence[SegmentationCase]) -> CoarseCases | FineCases:
+    spacing = COARSE_SPACING_MM if stage == COARSE else FINE_SPACING_MM
+    prepared = [prepare(c, spacing) for c in cases]
+    return CoarseCases(prepared, modality) if stage == COARSE else FineCases(prepared, modality)
+
+
+def _validation(stage: str, modality: str, bank: Labels) -> Validate:
+    """Return the mean loss on pieces of held-out label maps, always the same ones."""
+    objective = _objective(stage, modality, bank)
+
+    def validate(model: nn.Module) -> float:
+        losses = []
+        for index in range(_VALIDATION_MAPS):
+            torch.manual_seed(index)
+            losses.append(float(objective(model, np.random.default_rng(index))))
+        return float(np.mean(losses))
+
+    return validate
+
+
+def write_bundle(
+    folder: Path,
+    trained: Mapping[str, Mapping[str, Trained]],
+    settings: SegmenterTraining,
+    own_cases: int,
+    work: Path,
+) -> dict[str, Any]:
+    """Write the bundle of the networks by modality and stage; return its metadata.
+
+    Weights are stored in half precision, which moves no figure that was measured.
+    """
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    (folder / "docs").mkdir(exist_ok=True)
+    networks: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+    for modality, stages in sorted(trained.items()):
+        networks[modality] = {stage: t.spec.model_dump(mode="json") for stage, t in sorted(stages.items())}
+        for t in (stages[k] for k in sorted(stages)):
+            weights = {k: v.half().contiguous() for k, v in t.fitted.model.state_dict().items()}
+            save_file(weights, folder / t.spec.file)
+            name = Path(t.spec.file).stem
+            figures[name] = {
+                "steps": t.fitted.steps,
+                "best_step": t.fitted.best_step,
+                "validation_loss": round(t.fitted.best_figure, 4),
+                "steps_left_out": t.fitted.skipped,
+            }
+            shutil.copyfile(work / name / "learning_curve.csv", folder / "docs" / f"{name}.csv")
+    source = "synthetic images of random label maps"
+    trained_on = f"simulated: {source}, n={settings.label_maps}"
+    if own_cases:
+        trained_on = f"real: {own_cases} segmented cases of the site, beside {source}"
+    metadata = {
+        "name": "segmenter",
+        "version": "1",
+        "kind": "segmenter",
+        "format": "unet",
+        "trained_on": trained_on,
+        "settings": settings.model_dump(mode="json"),
+        "networks": networks,
+        "training": figures,
+    }
+    seal(folder, metadata)
+    return metadata
+
+
+def train_segmenter(
+    settings: SegmenterTraining,
+    out: Path,
+    work: Path,
+    progress: Progress,
+    cases: Sequence[SegmentationCase] = (),
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Train all networks and write the bundle; return its metadata.
+
+    Parameters
+    ----------
+    work : Path
+        Takes label maps and checkpoints; a second run with the same settings continues there.
+    cases : a site's own cases, mixed into the training of their modality
+    """
+    bank = label_bank(settings, work, workers, progress)
+    trained: dict[str, dict[str, Trained]] = {}
+    for modality in settings.modalities:
+        for stage in (COARSE, FINE):
+            _log.info("training the %s network for %s", stage, modality)
+            trained.setdefault(modality, {})[stage] = train_network(
+                stage, modality, settings, bank, cases, work, progress
+            )
+    return write_bundle(out, trained, settings, len(cases), work)
