@@ -257,7 +257,10 @@ def load_settings(files: Sequence[Path] = ()) -> NodeSettings:
     defaults = packaged_config_dir()
     merged: dict[str, Any] = {}
     for path in (
-        *(defaults / n for n in ("node.yaml", "routing.yaml", "regimens.yaml", "pipeline.yaml", "models.yaml")),
+        *(
+            defaults / n
+            for n in ("node.yaml", "routing.yaml", "regimens.yaml", "pipeline.yaml", "models.yaml")
+        ),
         *files,
     ):
         merged = _merge(merged, _read(path))

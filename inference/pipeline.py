@@ -18,6 +18,7 @@ from inference.case import Case
 from inference.clinical.summary import summarise, with_imaging
 from inference.errors import ModelError
 from inference.imaging.measurement import liver_ml
+from inference.imaging.phase_evidence import PhaseReader
 from inference.models.catalogue import default_folders, load_model
 from inference.models.protocols import Generator, Progress, Segmenter, SurvivalModel
 from inference.models.seg_in_study import SegInStudy
@@ -33,7 +34,7 @@ from inference.stages.segment import segment
 from inference.stages.selection import select
 from inference.stages.survive import survive
 
-_SERVED = (BundleKind.SEGMENTER, BundleKind.GENERATOR, BundleKind.SURVIVAL)
+_SERVED = (BundleKind.SEGMENTER, BundleKind.PHASE, BundleKind.GENERATOR, BundleKind.SURVIVAL)
 """Parts of the forecast that `run` has a place for."""
 
 
@@ -44,6 +45,7 @@ class Bundles:
     segmenter: Segmenter
     generator: Generator
     survival: SurvivalModel
+    phase: PhaseReader | None = None
 
     @classmethod
     def shipped(cls) -> Bundles:
@@ -78,15 +80,17 @@ class Bundles:
             raise ModelError(f"there is no {missing[0]} bundle")
         own = (models[BundleKind.SEGMENTER],) if BundleKind.SEGMENTER in models else ()
         chain = SegmenterChain((SegInStudy(), *site, *own))
-        return cls(chain, models[BundleKind.GENERATOR], models[BundleKind.SURVIVAL])
+        phase = models.get(BundleKind.PHASE)
+        return cls(chain, models[BundleKind.GENERATOR], models[BundleKind.SURVIVAL], phase)
 
     def infos(self) -> Mapping[str, BundleInfo]:
         """Return what each model is, by its part in the forecast; the segmenter may be one of several."""
-        return {
+        found = {
             "segmenter": self.segmenter.info,
             "generator": self.generator.info,
             "survival": self.survival.info,
         }
+        return found if self.phase is None else {**found, "phase": self.phase.info}
 
 
 @dataclass(slots=True)
@@ -138,10 +142,10 @@ def run(
     stages = _Stages(progress)
     with stages.stage("load", "choosing and loading series", 0.0):
         bundles.segmenter.check(case)
-        baseline = load(select(case))
+        baseline = load(select(case), bundles.phase)
     with stages.stage("segment", "segmenting liver and tumours", 0.1):
         baseline, segmentation = segment(
-            case, baseline, bundles.segmenter, settings.segmentation, settings.doubtful
+            case, baseline, bundles.segmenter, settings.segmentation, settings.doubtful, bundles.phase
         )
     with stages.stage("respond", "measuring the tumours", 0.2):
         lesions = measure_baseline(baseline, segmentation)

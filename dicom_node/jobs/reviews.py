@@ -47,7 +47,8 @@ class Reviews:
         with reading(self.ledger.database) as connection:
             found = connection.execute(query).all()
         return tuple(
-            PendingReview(rows[r.revision_id], r.reason, r.held_at, self.proposals(r.revision_id)) for r in found
+            PendingReview(rows[r.revision_id], r.reason, r.held_at, self.proposals(r.revision_id))
+            for r in found
         )
 
     def proposals(self, revision_id: int) -> tuple[tuple[str, str], ...]:

@@ -32,7 +32,7 @@ OPENERS: Mapping[str, Open | str] = {
 }
 """By format; a text is ``module:function`` and is imported when it is asked for."""
 
-SEGMENTERS: Mapping[str, str] = {}
+SEGMENTERS: Mapping[str, str] = {"unet": "inference.evaluation.unet_volumes:unet_volume"}
 """By format: ``module:function`` of a function from a `BundleDescription` to a `SegmentVolume`."""
 
 

@@ -59,6 +59,10 @@ def conclude_phases(
         named = [_by_limits(v, segmentation, values) for v in covering]
     else:
         named, new = _by_organs(covering, segmentation, values, reader)
+        # What the image alone made of a series no longer holds where its organs were measured.
+        told = {v.phase_evidence for v in named}
+        stale = [v.phase_evidence for v in covering if v.phase_evidence not in told]
+        warnings = [w for w in warnings if not w.endswith(tuple(stale))]
         warnings += [w for w in new if w not in warnings]
     volumes: list[SeriesVolume] = []
     for volume in named:

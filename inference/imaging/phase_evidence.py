@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from inference.case import Phase
 from inference.imaging.phase import PhaseFinding, acquired_at_s, attribute_phase
 from inference.imaging.phase_features import PHASES
-from inference.results import FloatArray, Grid, Voxels
+from inference.results import BundleInfo, FloatArray, Grid, Voxels
 
 DECIDED = 0.8
 """Probability from which a phase is told."""
@@ -55,6 +55,11 @@ _STEPS: Mapping[Phase, int] = {
 
 class PhaseReader(Protocol):
     """Tells phases from images; phases are equally likely before it looked."""
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the reader was trained on."""
+        ...
 
     def from_organs(self, organs: Mapping[str, float], modality: str) -> Mapping[Phase, float] | None:
         """Return the probability of each phase from organ values, or None where too few are known."""

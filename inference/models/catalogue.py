@@ -26,6 +26,7 @@ DEFAULT_BUNDLES: Mapping[BundleKind, str] = {
 LOADERS: Mapping[tuple[BundleKind, str], str] = {
     (BundleKind.GENERATOR, "mechanistic"): "inference.models.mechanistic:MechanisticGenerator.from_bundle",
     (BundleKind.SURVIVAL, "cox"): "inference.models.cox:load_cox_model",
+    (BundleKind.PHASE, "phase_perceptron"): "inference.models.phase:PhaseClassifier.from_bundle",
     (BundleKind.SEGMENTER, "unet"): "inference.models.unet:UnetSegmenter.from_bundle",
 }
 """What reads a bundle, by kind and format: a callable of the bundle's folder, as ``module:name``."""

@@ -48,7 +48,9 @@ def segmentation_of_labels(
     """
     unknown = sorted(set(np.unique(labels).tolist()) - {0, *meanings})
     if unknown:
-        raise ModelError(f"{bundle.name} returned the label {unknown[0]}, which its table of labels does not have")
+        raise ModelError(
+            f"{bundle.name} returned the label {unknown[0]}, which its table of labels does not have"
+        )
     masks = _masks(labels, meanings)
     if Structure.LIVER not in masks:
         raise ImplausibleSegmentation(f"{bundle.name} found no liver in the field of view")

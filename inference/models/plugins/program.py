@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +18,6 @@ from inference.models.plugins.nifti import write_volume
 from inference.models.plugins.outlines import segmentation_of_labels
 from inference.results import Baseline, BundleInfo, Grid, Labels, Segmentation
 from inference.settings import Frozen
-
-TABLE = "table of labels"
 
 
 class Runner(Protocol):
@@ -62,10 +61,13 @@ class ProgramSegmenter:
         """What the site calls it."""
         return self._name
 
-    @property
+    @cached_property
     def info(self) -> BundleInfo:
-        """Name and digest: over the settings, and over names, sizes and times of the weights' files."""
-        facts = {"settings": self._settings.model_dump(mode="json"), "weights": _state(self._runner.weights)}
+        """Name and digest: over the settings and the files of the weights, read once for each job."""
+        facts = {
+            "settings": self._settings.model_dump(mode="json"),
+            "weights": _contents(self._runner.weights),
+        }
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return BundleInfo(self._name, "site", digest, self._trained_on)
 
@@ -106,15 +108,17 @@ class ProgramSegmenter:
         return segmentation_of_labels(labels, self._labels, primary.grid, self.info)
 
 
-def _state(paths: Sequence[Path]) -> list[list[str | int]]:
-    """Return name, size and time of change of each file; weights of gigabytes are not read for it."""
+def _contents(paths: Sequence[Path]) -> list[list[str]]:
+    """Return name and digest of each file; what is not there has none."""
     files = [
         (root.parent, path)
         for root in paths
         for path in (sorted(root.rglob("*")) if root.is_dir() else [root])
         if path.is_file() and "__pycache__" not in path.parts
     ]
-    return [
-        [path.relative_to(top).as_posix(), path.stat().st_size, path.stat().st_mtime_ns]
-        for top, path in files
-    ]
+    return [[path.relative_to(top).as_posix(), _sha256(path)] for top, path in files]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

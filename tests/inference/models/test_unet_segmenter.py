@@ -103,17 +103,8 @@ def _bundle(folder: Path) -> Path:
         weights = {k: v.half() for k, v in UNet(spec.inputs, spec.classes, spec.widths).state_dict().items()}
         save_file(weights, folder / spec.file)
     networks = {"CT": {k: s.model_dump(mode="json") for k, s in specs.items()}}
-    seal(
-        folder,
-        {
-            "name": "s",
-            "version": "1",
-            "kind": "segmenter",
-            "format": "unet",
-            "trained_on": "simulated: x",
-            "networks": networks,
-        },
-    )
+    described = {"name": "s", "version": "1", "kind": "segmenter", "format": "unet"}
+    seal(folder, described | {"trained_on": "simulated: x", "networks": networks})
     return folder
 
 

@@ -76,7 +76,8 @@ def test_pieces_enter_the_networks_and_the_loss_has_gradients(bank: Labels, moda
     ):
         image, target = objective.piece(np.random.default_rng(4))
         assert image.shape[2:] == target.shape[1:]
-        assert -2.0 <= float(image.min()) and float(image.max()) <= 2.0
+        assert float(image.min()) >= -2.0
+        assert float(image.max()) <= 2.0
         loss = objective(network, np.random.default_rng(4))
         torch.autograd.backward(loss)
         assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
