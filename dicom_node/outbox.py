@@ -20,7 +20,7 @@ from dicom_node.clock import Clock
 from dicom_node.courier import IDLE_S, PROVED, Courier
 from dicom_node.database import reading, result_object
 from dicom_node.errors import IllegalTransition
-from dicom_node.jobs.ledger import Ledger
+from dicom_node.jobs.ledger import PROPOSAL, Ledger
 from dicom_node.jobs.states import ResultObject, Revision, RevisionEvent
 from dicom_node.settings import NodeSettings
 from dicom_node.worker import results_folder
@@ -137,7 +137,7 @@ class Outbox:
 
     def _is_proved(self, revision_id: int) -> bool:
         query = sa.select(result_object.c.state, result_object.c.detail).where(
-            result_object.c.revision_id == revision_id
+            result_object.c.revision_id == revision_id, result_object.c.kind != PROPOSAL
         )
         with reading(self.database) as connection:
             found = {(row.state, row.detail) for row in connection.execute(query)}

@@ -17,6 +17,7 @@ from httpx import HTTPError
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom_node.bundles.loading import load_bundles, models_of
 from dicom_node.clock import Clock
 from dicom_node.database import open_database, reading, result_object, revision, writing
 from dicom_node.errors import ConfigurationError, NodeError
@@ -28,6 +29,8 @@ from dicom_node.network.scp import listening, port_file
 from dicom_node.network.scu import echo
 from dicom_node.outbox import Outbox
 from dicom_node.settings import NodeSettings, PeerSettings
+from inference.errors import ModelError
+from inference.models.plugins.table import plugin_states
 from inference.provenance import MANUFACTURER
 from reporting.uids import uid_of
 
@@ -78,6 +81,20 @@ def check_machine(settings: NodeSettings) -> Iterator[Check]:
     free, needed = free_bytes(folder), settings.listener.minimum_free_bytes
     text = f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB kept free"
     yield Check("this machine", "room", free > needed, text)
+
+
+def check_models(settings: NodeSettings) -> Iterator[Check]:
+    """Check the bundles in force, and each site segmenter of the configuration."""
+    try:
+        models = models_of(settings)
+        load_bundles(models, settings)
+    except ModelError as error:
+        yield Check("models", "bundles in force", False, str(error))
+    else:
+        kinds = ", ".join(sorted(models.digests))
+        yield Check("models", "bundles in force", True, f"{kinds}: verified and loaded")
+    for state in plugin_states(settings.models):
+        yield Check("models", f"segmenter {state.name}", state.available, state.detail)
 
 
 def check_peer(settings: NodeSettings, peer: PeerSettings, clock: Clock) -> Iterator[Check]:

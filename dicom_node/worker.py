@@ -57,7 +57,7 @@ Execute = Callable[[JobOrder, Report], Sequence[ResultRow]]
 """Makes the results of one revision in the order's folder and returns a row for each object and peer."""
 
 
-class HeldForReview(Exception):  # noqa: N818 - no error of the program
+class HeldForReview(Exception):
     """The outlines are doubtful: a person has to look before anything is forecast.
 
     Attributes

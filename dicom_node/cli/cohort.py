@@ -102,7 +102,7 @@ def prepare(
         pseudonyms=_pseudonyms(salt, out),
         keys=None if keys is None else read_keys(keys),
         regimen_ids=tuple(r.id for r in load_settings(config or []).regimens),
-        segmenters=(SegInStudy(),),
+        segmenter=SegInStudy(),
         workers=workers,
     )
     splits = SplitSettings(minimum_patients=minimum_patients, seed=seed)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from dicom_node.jobs.ledger import Ledger, RevisionRow
+    from dicom_node.jobs.reviews import Reviews
     from dicom_node.jobs.sqlite_engine import SqliteEngine
 
 WATCH_EVERY_S = 1.0
@@ -22,7 +23,8 @@ app = typer.Typer(
     help="""Studies and their jobs: states, reasons, progress, retry and cancel.
 
 A study revision is RECEIVING, COMPLETE, QUEUED, RUNNING, DONE, DELIVERING and DELIVERED in turn; or it
-ends as IGNORED, HELD, REFUSED, FAILED, CANCELLED or SUPERSEDED, each with its reason.
+ends as IGNORED, HELD, REFUSED, FAILED, CANCELLED or SUPERSEDED, each with its reason. One whose outlines
+are doubtful waits in REVIEW: correct the proposal in the PACS and send it, or release, or reject.
 """,
 )
 
@@ -133,16 +135,23 @@ def show(revision: RevisionArgument, config: ConfigOption = None, as_json: JsonO
     from rich.console import Console
     from rich.table import Table
 
+    from dicom_node.bundles.record import recorded_models
+
     ledger, engine = _open(config)
     row = ledger.revision(revision)
     summary = _summary(row, ledger, engine)
     history = [dict(h) for h in ledger.history(revision)]
+    models = recorded_models(ledger.database, revision)
+    bundles = dict(models.bundles) if models else {}
     if as_json:
-        typer.echo(json.dumps({**summary, "plan": json.loads(row.plan), "history": history}, indent=1))
+        document = {**summary, "plan": json.loads(row.plan), "bundles": bundles, "history": history}
+        typer.echo(json.dumps(document, indent=1))
         return
     console = Console()
     console.print(f"[bold]{row.state}[/bold] {row.reason}")
     console.print(f"study {row.study_instance_uid}, revision {row.number}, rule {row.rule or '-'}")
+    if bundles:
+        console.print("bundles " + ", ".join(f"{part} {sha[:12]}" for part, sha in sorted(bundles.items())))
     if summary["objects"]:
         console.print(f"objects {json.dumps(summary['objects'])}")
     table = Table(box=None, header_style="bold")
@@ -167,6 +176,75 @@ def cancel(revision: RevisionArgument, config: ConfigOption = None) -> None:
     row = ledger.cancel(revision)
     engine.cancel(row.job_key)
     typer.echo(f"revision {revision} is CANCELLED")
+
+
+@app.command()
+def review(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the studies whose outlines a person has to look at, with the reason.
+
+    The node drew liver and tumours itself, and they are possible but doubtful. Nothing is forecast of them
+    yet. There are three ways on: correct the proposal in the PACS and send the corrected segmentation to
+    the node; take the outlines as they are with `jobs release`; refuse them with `jobs reject`.
+
+    Example: hepatocast jobs review --config site.yaml
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    pending = _reviews(config).pending()
+    if as_json:
+        rows = [
+            {
+                "revision": p.revision.id,
+                "study_instance_uid": p.revision.study_instance_uid,
+                "reason": p.reason,
+                "held_at": p.held_at,
+                "proposals": [{"peer": peer, "state": state} for peer, state in p.proposals],
+            }
+            for p in pending
+        ]
+        typer.echo(json.dumps(rows, indent=1))
+    elif pending:
+        table = Table(box=None, header_style="bold")
+        for title in ("#", "Study", "Since", "Proposal", "Reason"):
+            table.add_column(title, overflow="fold", no_wrap=title in ("#", "Since"))
+        for p in pending:
+            sent = ", ".join(f"{state} at {peer}" for peer, state in p.proposals) or "not sent"
+            uid = f"…{p.revision.study_instance_uid[-16:]} r{p.revision.number}"
+            table.add_row(str(p.revision.id), uid, _when(p.held_at), sent, p.reason)
+        Console().print(table)
+    else:
+        typer.echo("no study waits for review")
+
+
+def _reviews(config: list[Path] | None) -> Reviews:
+    from dicom_node.jobs.reviews import Reviews
+
+    ledger, _ = _open(config)
+    return Reviews(ledger)
+
+
+@app.command()
+def release(revision: RevisionArgument, config: ConfigOption = None) -> None:
+    """Take the outlines of a revision in REVIEW as they are, and forecast.
+
+    The release holds for these outlines: where other models were activated meanwhile, theirs are looked
+    at anew.
+    """
+    typer.echo(f"revision {revision} is {_reviews(config).release(revision)}")
+
+
+@app.command()
+def reject(
+    revision: RevisionArgument,
+    reason: Annotated[str | None, typer.Option(help="Why, without names; shown with the study.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Refuse a revision in REVIEW because its outlines are wrong."""
+    from dicom_node.jobs.reviews import REJECTED_REASON
+
+    text = f"{REJECTED_REASON}: {reason}" if reason else REJECTED_REASON
+    typer.echo(f"revision {revision} is {_reviews(config).reject(revision, text)}")
 
 
 @app.command()

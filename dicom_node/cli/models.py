@@ -77,12 +77,25 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from rich.console import Console
 
     from dicom_node.bundles.listing import listed
+    from dicom_node.settings import load_settings
+    from inference.models.plugins.table import plugin_states
 
     found = listed(_open(config))
+    states = plugin_states(load_settings(config or []).models)
     if as_json:
-        typer.echo(json.dumps({"bundles": [_document(b) for b in found]}, indent=1))
+        document = {"bundles": [_document(b) for b in found], "segmenters": [asdict(s) for s in states]}
+        typer.echo(json.dumps(document, indent=1))
         return
-    Console().print(_table(found))
+    console = Console()
+    console.print(_table(found))
+    console.print()
+    if not states:
+        console.print("no site segmenter is configured; see models.segmenters: in config/models.yaml")
+    for state in states:
+        word = "available" if state.available else "not available"
+        console.print(
+            f"site segmenter {state.name} ({state.program}): {word}: {state.detail}", highlight=False
+        )
 
 
 @app.command()

@@ -94,6 +94,9 @@ WORDS: tuple[tuple[Phase, str], ...] = (
 )
 """Words of Series Description and Protocol Name, case ignored. A table: add the words of your site."""
 
+_LATE_ARTERIAL = re.compile(
+    r"\b(late|sp[äa]e?t|tard\w*)[ -]?art|\bart\w*[ -](late|sp[äa]e?t\w*|tard\w*)", re.IGNORECASE
+)
 _NOT_A_PHASE = re.compile(
     r"\b(late|early) (gadolinium|enhancement)\b|\bportal hypertension\b|\bafter delay\b|\bvenous access\b"
     r"|\bportable\b|\bwithout (fs|fat|gap|bh|breath\w*)\b|\bw/?o (fs|fat|gap|bh|breath\w*)\b",
@@ -113,7 +116,7 @@ def phases_named(description: str) -> frozenset[Phase]:
     plain = description.replace("_", " ").replace(".", " ")
     plain = _NOT_A_PHASE.sub(" ", plain)
     found = {phase for phase, pattern in _PATTERNS if pattern.search(plain)}
-    if Phase.ARTERIAL in found and re.search(r"\b(late|sp[äa]e?t)[ -]?art", plain, re.IGNORECASE):
+    if Phase.ARTERIAL in found and _LATE_ARTERIAL.search(plain):
         found.discard(Phase.DELAYED)
     if Phase.DELAYED in found:
         found.discard(Phase.PORTAL_VENOUS)

@@ -109,7 +109,7 @@ def _covered_slices(source: Grid, target: Grid) -> Iterator[Mask]:
 def _stored(
     values: Voxels, covered: Mask, volume: SeriesVolume, slope: float, intercept: float
 ) -> StoredValues:
-    stored = np.rint((values - intercept) / slope).astype(np.int32)
+    stored: StoredValues = np.rint((values - intercept) / slope).astype(np.int32)
     low, high = int(volume.stored.min()), int(volume.stored.max())
     np.clip(stored, low, high, out=stored)
     stored[~covered] = low if slope > 0 else high

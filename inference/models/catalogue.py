@@ -87,7 +87,7 @@ def load_model(name_or_path: str | Path, kind: BundleKind) -> Any:
     check_compatible(bundle)
     module, _, name = LOADERS[bundle.kind, bundle.format].partition(":")
     try:
-        loader = reduce(getattr, name.split("."), importlib.import_module(module))
+        loader: Any = reduce(getattr, name.split("."), importlib.import_module(module))
     except (ImportError, AttributeError) as error:
         raise ModelError(
             f"the program part that reads the model bundle {bundle.info.name} is absent"

@@ -134,7 +134,7 @@ def acquire_study(
 def _segments(
     anatomy: Anatomy, state: TumourState | None, motion: Motion, visible: float
 ) -> Iterator[StudySegment]:
-    def moved(share: Voxels) -> Mask:
+    def moved(share: Voxels | Mask) -> Mask:
         return np.asarray(motion(share.astype(np.float32)) >= 0.5)
 
     yield StudySegment("Liver", moved(anatomy.liver), LIVER)

@@ -14,7 +14,7 @@ from inference.simulation.texture import Texture
 from inference.simulation.tissues import Structure
 from inference.simulation.trunk import Trunk
 
-LIVER_CENTRE_MM: Point = (100.0, -4.0, -34.0)
+LIVER_CENTRE_MM: Point = (101.0, -8.0, -24.0)
 """Middle of the box round a typical liver."""
 
 HILUM_MM: Point = (92.0, 4.0, -24.0)
@@ -72,7 +72,7 @@ def measure_organs(field: Field, soft: Field, trunk: Trunk, habitus: Habitus, bu
     spleen = ellipsoid(
         soft,
         (120.0, 52.0, 110.0),
-        (44.0 * habitus.spleen, 50.0 * habitus.spleen, 22.0 * habitus.spleen),
+        (50.0 * habitus.spleen, 55.0 * habitus.spleen, 26.0 * habitus.spleen),
         -0.62,
     )
     spleen = np.maximum(spleen, trunk.cavity + 1.5 + 0.5 * wall_gap)
@@ -106,7 +106,7 @@ def _liver(soft: Field, trunk: Trunk, habitus: Habitus) -> Voxels:
     left = habitus.left_lobe
     lobes = union(
         ellipsoid(soft, (103.0, -12.0, -74.0), (80.0 * right, 106.0 * right, 80.0 * right)),
-        ellipsoid(soft, (130.0, -60.0, 24.0), (46.0 * left, 44.0 * left, 74.0 * left), -0.12),
+        ellipsoid(soft, (130.0, -60.0, 24.0), (46.0 * left, 44.0 * left, 70.0 * left), -0.12),
         14.0,
     )
     # The visceral surface: a plane that rises to the left and to the back.
@@ -188,7 +188,7 @@ def _paint_stomach(painter: Painter, organs: Organs, habitus: Habitus) -> None:
     field = painter.field
     folds = 1.3 * np.sin(0.55 * field.x + 0.3 * field.z) * np.sin(0.5 * field.y - 0.35 * field.z)
     painter.put(Structure.STOMACH_WALL, organs.stomach)
-    painter.put(Structure.STOMACH_CONTENT, organs.stomach + 4.6 + folds)
+    painter.put(Structure.STOMACH_CONTENT, np.asarray(organs.stomach + 4.6 + folds, np.float32))
     level = -82.0 + 34.0 * habitus.stomach_gas
     painter.put(Structure.GAS, np.maximum(organs.stomach + 4.2, field.y - np.float32(level)))
 

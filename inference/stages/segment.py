@@ -8,7 +8,7 @@ from typing import NamedTuple
 from inference.case import Case
 from inference.errors import ImplausibleSegmentation, ReviewNeeded
 from inference.imaging.organ_values import OrganValues
-from inference.imaging.phase_conclusion import conclude_phases
+from inference.imaging.phase_conclusion import conclude_phases as conclude_phases
 from inference.imaging.phase_evidence import PhaseReader
 from inference.imaging.plausibility import check_plausible
 from inference.imaging.viability import split_viable

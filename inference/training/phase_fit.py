@@ -166,7 +166,7 @@ def _fit(name: str, split: _Split, settings: PhaseTrainingSettings, streams: Ran
         shaken = inputs + 0.1 * torch.randn(inputs.shape, generator=noise, dtype=inputs.dtype)
         loss = torch.nn.functional.cross_entropy(_scores_of(shaken, weights), target, label_smoothing=0.01)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
         with torch.no_grad():

@@ -53,7 +53,7 @@ class SiteOrder:
     out : folder of the cohort; must not hold one
     keys : from the table's patient keys to the patients of the files, or None when they are the same
     regimen_ids : regimens that the table may name
-    segmenters : the first that has a segmentation is used
+    segmenter : outlines liver and tumours; takes a segmentation in the study where it is told to
     workers : processes; one patient at a time each
     """
 
@@ -64,7 +64,7 @@ class SiteOrder:
     pseudonyms: Pseudonyms
     keys: Mapping[str, Key] | None
     regimen_ids: tuple[str, ...]
-    segmenters: tuple[Segmenter, ...]
+    segmenter: Segmenter
     workers: int = 1
 
 
@@ -103,7 +103,7 @@ def prepare_site_cohort(
     archive = index_archive(order.archive, _part(progress, 0.0, 0.05))
     matched = match_studies(patients, archive, order.keys)
     tasks = [
-        PatientTask(m, order.pseudonyms.of(*m.key), order.segmenters, settings, order.out) for m in matched
+        PatientTask(m, order.pseudonyms.of(*m.key), order.segmenter, settings, order.out) for m in matched
     ]
     if len({t.patient_id for t in tasks}) < len(tasks):
         raise TrainingDataError("two patients of the table are the same patient in the files")

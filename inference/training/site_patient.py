@@ -49,10 +49,10 @@ from inference.training.registration import (
 from inference.training.site_archive import DAYS_PER_MONTH, MatchedPatient, MatchedStudy
 from inference.training.site_crops import TISSUES, Crop, crop_grid, crop_study, liver_share, volumes_ml
 from inference.training.site_reading import (
-    LiverInStudy,
     ReadStudy,
     common_phase,
     read_study,
+    read_without_tumour,
     tracked_pairs,
 )
 
@@ -151,7 +151,7 @@ class PatientTask:
 
     patient: MatchedPatient
     patient_id: str
-    segmenters: tuple[Segmenter, ...]
+    segmenter: Segmenter
     settings: SiteSettings
     folder: Path
 
@@ -227,15 +227,19 @@ def _read_baseline(task: PatientTask) -> ReadStudy:
     days = -patient.baseline.months * DAYS_PER_MONTH
     if days > limit + 1e-6:
         raise RejectedInput(f"it is {days:.0f} days before the start of treatment (at most {limit:.0f})")
-    study = _read(task, patient.baseline, task.segmenters)
+    study = _read(task, patient.baseline)
     if not study.segmentation.lesions:
         raise RejectedInput("no tumour was found")
     return study
 
 
-def _read(task: PatientTask, matched: MatchedStudy, segmenters: Sequence[Segmenter]) -> ReadStudy:
+def _read(task: PatientTask, matched: MatchedStudy) -> ReadStudy:
     files, clinical = matched.study.files, task.patient.rows.clinical
-    study = read_study(files, clinical, segmenters, task.settings.limits.segmentation)
+    limits = task.settings.limits.segmentation
+    if matched.row.no_tumour_left:
+        study = read_without_tumour(files, clinical, limits)
+    else:
+        study = read_study(files, clinical, task.segmenter, limits)
     modality, phases = study.baseline.primary.modality, task.settings.phases
     if modality != task.settings.modality:
         raise RejectedInput(f"the study is {modality}, and the cohort is of {task.settings.modality}")
@@ -280,8 +284,7 @@ def _add_follow_up(
     limit = settings.limits.follow_up_within_months
     if matched.months > limit:
         raise RejectedInput(f"it is {matched.months:.1f} months after the start (at most {limit:g})")
-    segmenters = (LiverInStudy(),) if matched.row.no_tumour_left else task.segmenters
-    study = _read(task, matched, segmenters)
+    study = _read(task, matched)
     phases = common_phase(baseline.baseline, study.baseline)
     if phases is None:
         raise RejectedInput("baseline and follow-up have no phase in common to be registered")

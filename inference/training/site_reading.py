@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.case import Case, ClinicalRecord, Phase
+from inference.case import Case, ClinicalRecord, Instance, Phase
 from inference.errors import GeometryError, ImplausibleSegmentation, SegmentationMissing
 from inference.imaging.attributes import text
 from inference.imaging.boxes import box_of
 from inference.imaging.organ_values import OrganValues
+from inference.imaging.plausibility import check_plausible
 from inference.imaging.reading import read_case
 from inference.imaging.seg_frames import segment_masks
 from inference.imaging.segmentations import (
@@ -35,7 +36,7 @@ from inference.results import (
 )
 from inference.settings import SegmentationLimits
 from inference.stages.load import load
-from inference.stages.segment import segment
+from inference.stages.segment import conclude_phases, segment
 from inference.stages.selection import select
 from inference.training.registration import ScanForRegistration
 
@@ -97,34 +98,38 @@ def acquired_values(volume: SeriesVolume) -> Voxels:
 
 
 def read_study(
-    files: Sequence[Path],
-    clinical: ClinicalRecord,
-    segmenters: Sequence[Segmenter],
-    limits: SegmentationLimits,
+    files: Sequence[Path], clinical: ClinicalRecord, segmenter: Segmenter, limits: SegmentationLimits
 ) -> ReadStudy:
-    """Read, choose, decode and segment one study.
-
-    Parameters
-    ----------
-    segmenters : sequence of Segmenter
-        The first that has a segmentation to give is used.
+    """Read, choose, decode and segment one study with tumours.
 
     Raises
     ------
     RejectedInput
-        Any reason for which the pipeline refuses a study.
+        Any reason for which the pipeline refuses a study, doubtful outlines of a program included.
+    ModelError
+        The segmenter failed.
+    """
+    case = read_case(files, clinical)
+    found = segment(case, load(select(case)), segmenter, limits)
+    return _with_lipiodol(ReadStudy(found.baseline, found.segmentation))
+
+
+def read_without_tumour(
+    files: Sequence[Path], clinical: ClinicalRecord, limits: SegmentationLimits
+) -> ReadStudy:
+    """Read a study in which, as the table says, no tumour was seen; its segmentation has the liver alone.
+
+    Raises
+    ------
+    RejectedInput
+        As in `read_study`, or a tumour was drawn after all.
     """
     case = read_case(files, clinical)
     baseline = load(select(case))
-    missing: SegmentationMissing | None = None
-    for segmenter in segmenters:
-        try:
-            found = segment(case, baseline, segmenter, limits)
-        except SegmentationMissing as error:
-            missing = missing or error
-            continue
-        return _with_lipiodol(ReadStudy(found.baseline, found.segmentation))
-    raise missing or SegmentationMissing("no segmenter is there to outline the liver")
+    segmentation = liver_in_study(case, baseline)
+    values = OrganValues(segmentation.labels, baseline.primary.grid)
+    check_plausible(baseline, segmentation, limits, values)
+    return ReadStudy(conclude_phases(baseline, segmentation, values), segmentation)
 
 
 def common_phase(first: Baseline, second: Baseline) -> tuple[SeriesVolume, SeriesVolume] | None:
@@ -174,53 +179,42 @@ def _with_lipiodol(study: ReadStudy) -> ReadStudy:
     return replace(study, segmentation=segmentation)
 
 
-class LiverInStudy:
-    """The liver of a segmentation object without tumour, where the table says that none was seen."""
+def liver_in_study(case: Case, baseline: Baseline) -> Segmentation:
+    """Return the liver of a segmentation object that has no tumour, without lesions.
 
-    info = INFO
-
-    def check(self, case: Case) -> None:
-        """Raise `SegmentationMissing` where no segmentation object has a liver."""
-        self._liver_object(case)
-
-    @staticmethod
-    def _liver_object(case: Case) -> int:
-        for index, instance in enumerate(segmentation_instances(case)):
-            if any(s.structure is Structure.LIVER for s in segments(instance.header)):
-                return index
+    Raises
+    ------
+    SegmentationMissing
+        No segmentation object has a liver.
+    GeometryError
+        It lies in another space than the primary series.
+    ImplausibleSegmentation
+        The liver is empty, or a tumour was drawn after all.
+    """
+    objects = segmentation_instances(case)
+    with_liver = [i for i in objects if _of_structure(i, Structure.LIVER)]
+    if not with_liver:
         raise SegmentationMissing("there is no liver segmentation in the study")
+    instance, primary = with_liver[0], baseline.primary
+    theirs = text(instance.header, "FrameOfReferenceUID")
+    drawn_here = primary.series_instance_uid in referenced_series(instance.header)
+    if not drawn_here and theirs != primary.grid.frame_of_reference_uid:
+        raise GeometryError("the segmentation was drawn on another series, in another frame of reference")
+    liver_numbers = _of_structure(instance, Structure.LIVER)
+    tumour_numbers = _of_structure(instance, Structure.TUMOUR)
+    sources = {str(h.SOPInstanceUID): k for k, h in enumerate(primary.headers)}
+    masks = segment_masks(instance, primary.grid, sources, [*liver_numbers, *tumour_numbers])
+    if any(masks[n].any() for n in tumour_numbers):
+        raise ImplausibleSegmentation("the table says that no tumour is left, and the segmentation has one")
+    liver = np.logical_or.reduce([masks[n] for n in liver_numbers])
+    if not liver.any():
+        raise ImplausibleSegmentation("the liver segment is empty")
+    box = box_of(liver, MARGIN_VOXELS)
+    inside = liver[box.slices]
+    tissue = np.where(inside, np.uint8(Tissue.LIVER), np.uint8(Tissue.BACKGROUND))
+    labels = TissueMap(box, tissue.astype(np.uint8), np.zeros(inside.shape, dtype=np.uint8))
+    return Segmentation(labels, (), INFO, instance.sop_instance_uid)
 
-    def segment(self, case: Case, baseline: Baseline) -> Segmentation:
-        """Return the liver, without lesions.
 
-        Raises
-        ------
-        SegmentationMissing
-            No segmentation object has a liver.
-        GeometryError
-            It lies in another space than the primary series.
-        ImplausibleSegmentation
-            The liver is empty, or a tumour was drawn after all.
-        """
-        instance = segmentation_instances(case)[self._liver_object(case)]
-        primary = baseline.primary
-        theirs = text(instance.header, "FrameOfReferenceUID")
-        drawn_here = primary.series_instance_uid in referenced_series(instance.header)
-        if not drawn_here and theirs != primary.grid.frame_of_reference_uid:
-            raise GeometryError("the segmentation was drawn on another series, in another frame of reference")
-        kinds = {s.number: s.structure for s in segments(instance.header)}
-        wanted = [n for n, k in kinds.items() if k in (Structure.LIVER, Structure.TUMOUR)]
-        sources = {str(h.SOPInstanceUID): k for k, h in enumerate(primary.headers)}
-        masks = segment_masks(instance, primary.grid, sources, wanted)
-        if any(masks[n].any() for n in wanted if kinds[n] is Structure.TUMOUR):
-            raise ImplausibleSegmentation(
-                "the table says that no tumour is left, and the segmentation has one"
-            )
-        liver = np.logical_or.reduce([masks[n] for n in wanted if kinds[n] is Structure.LIVER])
-        if not liver.any():
-            raise ImplausibleSegmentation("the liver segment is empty")
-        box = box_of(liver, MARGIN_VOXELS)
-        inside = liver[box.slices]
-        tissue = np.where(inside, np.uint8(Tissue.LIVER), np.uint8(Tissue.BACKGROUND))
-        labels = TissueMap(box, tissue.astype(np.uint8), np.zeros(inside.shape, dtype=np.uint8))
-        return Segmentation(labels, (), INFO, instance.sop_instance_uid)
+def _of_structure(instance: Instance, structure: Structure) -> list[int]:
+    return [s.number for s in segments(instance.header) if s.structure is structure]

@@ -1,4 +1,4 @@
-"""A small cohort in the prepared form: round livers, round tumours, outcomes that follow from what is seen."""
+"""A small cohort in the prepared form: round livers and tumours, outcomes that follow from what is seen."""
 
 from __future__ import annotations
 

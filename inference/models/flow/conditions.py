@@ -17,7 +17,7 @@ from inference.errors import ModelError
 from inference.models.flow.network import MULTIPLE
 from inference.models.outcome.crops import SPACING_MM, VOXEL_ML, PatientCrop
 from inference.models.outcome.doses import DOSE_NAMES, doses_given
-from inference.results import FloatArray, Labels, Mask, Voxels
+from inference.results import FloatArray, Labels, Voxels
 from inference.settings import Regimen
 
 SCALE: Mapping[str, float] = {"CT": 100.0, "MR": 300.0}
@@ -44,7 +44,8 @@ CLINICAL: Mapping[str, tuple[float, float]] = {
 """Clinical variables of the vector with the centre and scale that they are brought to."""
 
 _LOGARITHMIC = frozenset({"afp", "bilirubin"})
-_REACH_MM = 25.0
+_REACH_MM = 20.0
+_AROUND_VOXELS = 8
 _FLOOR = 0.03
 
 CONDITIONS = len(DOSE_NAMES) + 2 + 4 + 3 + 2 * len(CLINICAL) + 1
@@ -85,11 +86,11 @@ class Prepared:
     Attributes
     ----------
     box : slices
-        The part of the crop that holds the liver; extents are multiples of `MULTIPLE`.
+        The part of the crop around the lesions; extents are multiples of `MULTIPLE`.
     fields : array of float32, (6, z, y, x)
         In the box: two phases less the liver's level, liver, three fractions.
     nearest : array of uint8, (z, y, x)
-        In the box: number of the nearest lesion within 25 mm, 0 elsewhere.
+        In the box: number of the nearest lesion within 20 mm, 0 elsewhere.
     lesion : array of uint8, (z, y, x)
         In the box: as in the crop.
     level : the liver's level in each phase, (2,)
@@ -123,7 +124,7 @@ def prepare(crop: PatientCrop, clinical: ClinicalRecord, modality: str) -> Prepa
     liver = crop.liver >= 0.5
     if not liver.any():
         raise ModelError("the crop of the liver is empty")
-    box = liver_box(liver)
+    box = focus(crop.lesion if crop.lesion.any() else liver.astype(np.uint8))
     background = liver & ~ndimage.binary_dilation(crop.tumour, iterations=2)
     where = background if background.any() else liver
     level = np.zeros(2)
@@ -150,19 +151,20 @@ def prepare(crop: PatientCrop, clinical: ClinicalRecord, modality: str) -> Prepa
         lesion,
         level,
         acquired,
-        viable,
-        total,
+        np.asarray(viable, dtype=np.float64),
+        np.asarray(total, dtype=np.float64),
         clinical_vector(clinical),
         modality,
     )
 
 
-def liver_box(liver: Mask) -> tuple[slice, slice, slice]:
-    """Return the box of the liver, widened to multiples of `MULTIPLE` inside the crop."""
-    found = ndimage.find_objects(liver.astype(np.uint8))[0]
+def focus(lesion: Labels) -> tuple[slice, slice, slice]:
+    """Return the box of the lesions and their surroundings, widened to multiples of `MULTIPLE`."""
+    found = ndimage.find_objects((lesion > 0).astype(np.uint8))[0]
     slices = []
-    for axis, extent in zip(found, liver.shape, strict=True):
-        wanted = min(math.ceil((axis.stop - axis.start + 2) / MULTIPLE) * MULTIPLE, extent)
+    for axis, extent in zip(found, lesion.shape, strict=True):
+        wanted = math.ceil((axis.stop - axis.start + 2 * _AROUND_VOXELS) / MULTIPLE) * MULTIPLE
+        wanted = min(wanted, extent)
         start = min(max((axis.start + axis.stop - wanted) // 2, 0), extent - wanted)
         # Haar bands pair voxels: every box of a crop starts at the same parity.
         start -= start % 2

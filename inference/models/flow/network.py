@@ -148,9 +148,9 @@ class ChangeNetwork(nn.Module):
             Two phases less the liver's level, liver, three fractions; see `conditions`.
         requests : Tensor, (batch, 4, z/2, y/2, x/2)
         """
-        found: Tensor = self.context_block(
-            self.context(torch.cat([haar(fields) * 0.35, requests], dim=1)), embedding
-        )
+        joined = torch.cat([haar(fields) * 0.35, requests], dim=1)
+        laid_out = joined.contiguous(memory_format=torch.channels_last_3d)
+        found: Tensor = self.context_block(self.context(laid_out), embedding)
         return found
 
     def decode(self, context: Tensor, state: Tensor | None, fields: Tensor, embedding: Tensor) -> Drawn:
@@ -161,7 +161,9 @@ class ChangeNetwork(nn.Module):
         state : Tensor, (batch, 40, z/2, y/2, x/2), or None
             Haar bands of the noisy change; None in one-step regression.
         """
-        x = context if state is None else context + self.state(state)
+        x = context
+        if state is not None:
+            x = context + self.state(state.contiguous(memory_format=torch.channels_last_3d))
         skips: list[Tensor] = []
         for level, encoder in enumerate(self.encoders):
             if level:
@@ -209,13 +211,14 @@ class ChangeNetwork(nn.Module):
         self, fields: Tensor, requests: Tensor, conditions: Tensor, state: Tensor | None, sigma: Tensor
     ) -> Drawn:
         """Return the expected follow-up; see `encode` and `decode`."""
-        embedding = self.embedding(conditions, sigma)
-        return self.decode(self.encode(fields, requests, embedding), state, fields, embedding)
+        # The request is encoded once for all noise levels.
+        context = self.encode(fields, requests, self.embedding(conditions, torch.ones_like(sigma)))
+        return self.decode(context, state, fields, self.embedding(conditions, sigma))
 
 
 def bfloat16_is_fast() -> bool:
     """Return whether the device computes convolutions in bfloat16 faster than in single precision."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported()) if supported is not None else False

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 from scipy.special import expit, logsumexp
 
 from inference.models.flow.conditions import Prepared, Request
-from inference.models.outcome.crops import SPACING_MM, VOXEL_ML
+from inference.models.outcome.crops import SPACING_MM, VOXEL_ML, PatientCrop
 from inference.results import FloatArray, Labels, Mask, Voxels
 
 SHARPNESS = 3.0
@@ -25,7 +26,7 @@ _STEPS = 40
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What orders the voxels, in the box of the liver; arrays of float32, (z, y, x).
+    """What orders the voxels; arrays of float32, (z, y, x).
 
     Attributes
     ----------
@@ -107,60 +108,83 @@ def _bisect(rising: Callable[[float], float], wanted: float, low: float, high: f
     return 0.5 * (low + high)
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A follow-up in the whole crop; arrays (..., z, y, x).
+
+    Attributes
+    ----------
+    levels : array of float32, (8, z, y, x)
+        See `inference.models.flow.network.Drawn`.
+    """
+
+    scores: Scores
+    levels: Voxels
+
+
+def in_crop(scores: Scores, levels: Voxels, prepared: Prepared, shape: tuple[int, int, int]) -> Rendered:
+    """Put an answer back into the crop; outside, there is no tumour, and it would look as that inside."""
+    lesion = prepared.lesion > 0
+    typical = levels[:, lesion].mean(axis=1) if lesion.any() else np.zeros(len(levels), np.float32)
+    whole = np.repeat(typical.astype(np.float32), int(np.prod(shape))).reshape(len(levels), *shape)
+    whole[(slice(None), *prepared.box)] = levels
+    parts = [np.full(shape, np.float32(-_FAR)) for _ in range(3)]
+    for part, score in zip(parts, (scores.tumour, scores.viable, scores.lipiodol), strict=True):
+        part[prepared.box] = score
+    number = np.zeros(shape, dtype=np.uint8)
+    number[prepared.box] = scores.number
+    return Rendered(Scores(parts[0], parts[1], parts[2], number), whole)
+
+
 def with_new_lesions(
-    scores: Scores, prepared: Prepared, volumes_ml: tuple[float, ...], sites: tuple[tuple[int, int, int], ...]
+    scores: Scores, crop: PatientCrop, volumes_ml: tuple[float, ...], sites: tuple[tuple[int, int, int], ...]
 ) -> Scores:
-    """Add round viable lesions at sites in the box, each of a volume.
+    """Add round viable lesions at sites in the crop, each of a volume.
 
     Parameters
     ----------
     sites : tuple of (z, y, x)
         As many as there are volumes, or more; see `free_sites`.
     """
+    if not volumes_ml:
+        return scores
     tumour, viable = scores.tumour.copy(), scores.viable.copy()
     number = scores.number.copy()
-    first = int(prepared.lesion.max()) + 1
-    shape = tumour.shape
+    first = int(crop.lesion.max()) + 1
     for offset, (volume, site) in enumerate(zip(volumes_ml, sites, strict=False)):
-        radius = (3000.0 * volume / (4.0 * np.pi)) ** (1.0 / 3.0)
-        reach = int(np.ceil(radius / SPACING_MM)) + 2
-        box = tuple(slice(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(site, shape, strict=True))
-        z, y, x = (np.arange(s.start, s.stop) - c for s, c in zip(box, site, strict=True))
-        distance = np.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2)
-        depth = radius / SPACING_MM - distance
-        free = (
-            (depth > -1.5)
-            & (prepared.lesion[box] == 0)
-            & (tumour[box] < 0)
-            & (prepared.fields[2][box] > 0.25)
+        radius = (3000.0 * volume / (4.0 * np.pi)) ** (1.0 / 3.0) / SPACING_MM
+        reach = int(np.ceil(radius)) + 2
+        box = tuple(
+            slice(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(site, tumour.shape, strict=True)
         )
-        tumour[box][free] = depth[free]
+        z, y, x = (np.arange(s.start, s.stop) - c for s, c in zip(box, site, strict=True))
+        depth = radius - np.sqrt(z[:, None, None] ** 2 + y[None, :, None] ** 2 + x[None, None, :] ** 2)
+        free = (depth > -1.5) & (crop.lesion[box] == 0) & (tumour[box] < 0) & (crop.liver[box] > 0.25)
+        weight = crop.liver[box][free].astype(np.float64) * VOXEL_ML
+        _, tumour[box][free] = _shifted(depth[free].astype(np.float32), weight, volume)
         viable[box][free] = _FAR
         number[box][free] = min(first + offset, 255)
     return Scores(tumour, viable, scores.lipiodol, number)
 
 
-def free_sites(prepared: Prepared, rng: np.random.Generator, count: int) -> tuple[tuple[int, int, int], ...]:
+def free_sites(crop: PatientCrop, rng: np.random.Generator, count: int) -> tuple[tuple[int, int, int], ...]:
     """Return places for new lesions: inside the liver, clear of its surface and of the lesions."""
-    from scipy import ndimage
-
-    liver = prepared.fields[2] >= 0.5
+    liver = crop.liver >= 0.5
     depth = ndimage.distance_transform_edt(liver) * SPACING_MM
-    clear = ndimage.distance_transform_edt(prepared.lesion == 0) * SPACING_MM
-    allowed: Mask = (depth > 6.0) & (clear > 12.0)
+    clear = ndimage.distance_transform_edt(crop.lesion == 0) * SPACING_MM
+    allowed: Mask = (depth > 6.0) & (clear > 15.0)
     places = np.flatnonzero(allowed if allowed.any() else liver)
-    chosen = rng.choice(places, size=count)
-    z, y, x = np.unravel_index(chosen, liver.shape)
+    z, y, x = np.unravel_index(rng.choice(places, size=count), liver.shape)
     return tuple((int(a), int(b), int(c)) for a, b, c in zip(z, y, x, strict=True))
 
 
-def image_change_of(fractions: Voxels, prepared: Prepared, levels: Voxels) -> Voxels:
+def image_change_of(fractions: Voxels, crop: PatientCrop, levels: Voxels) -> Voxels:
     """Return the change of both phases, (2, z, y, x), in units of the modality's scale; 0 outside the liver.
 
     The arithmetic of `inference.models.flow.network.image_change`.
     """
-    difference = fractions - prepared.fields[3:6]
+    difference = fractions - crop.fractions
     change = fractions[0] * levels[6:8]
     for k in range(3):
         change = change + difference[k] * levels[2 * k : 2 * k + 2]
-    return np.asarray(change * (prepared.fields[2] > 0), dtype=np.float32)
+    return np.asarray(change * (crop.liver > 0), dtype=np.float32)

@@ -123,7 +123,7 @@ def sphericity(mask: Mask) -> float:
     faces = sum(int(np.abs(np.diff(padded, axis=a)).sum()) for a in range(3))
     ball = math.pi ** (1 / 3) * (6.0 * voxels) ** (2 / 3)
     # The faces of a ball of voxels are one and a half times its surface.
-    return 1.5 * ball / faces
+    return float(1.5 * ball / faces)
 
 
 def _intensity(image: Voxels, tumour: Mask, viable: Mask, liver: Mask, background: Mask) -> dict[str, float]:

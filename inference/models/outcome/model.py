@@ -145,7 +145,8 @@ class OutcomeModel:
     def standardised(self, features: Features) -> FloatArray:
         """Return the features of one patient as a row, (columns,)."""
         a = self.arrays
-        return Standardiser(self.settings.names, a["mean"], a["scale"], a["flagged"]).matrix([features])[0]
+        standardiser = Standardiser(self.settings.names, a["mean"], a["scale"], a["flagged"])
+        return np.asarray(standardiser.matrix([features])[0])
 
     def means(self, x: FloatArray, regimen: Regimen, months: float) -> tuple[FloatArray, float]:
         """Return the mean of each log ratio, (3,), and the expected number of new lesions.

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from monai.bundle import ConfigParser
-from monai.config import PathLike
-from monai.data import ImageReader, MetaTensor
-from monai.inferers import SimpleInferer
-from monai.transforms import Compose, LoadImage, LoadImaged, SaveImage, SaveImaged
+from monai.bundle.config_parser import ConfigParser
+from monai.data.image_reader import ImageReader
+from monai.data.meta_tensor import MetaTensor
+from monai.inferers.inferer import SimpleInferer
+from monai.transforms.compose import Compose
+from monai.transforms.io.array import LoadImage, SaveImage
+from monai.transforms.io.dictionary import LoadImaged, SaveImaged
 from safetensors.torch import load_file
 
 IMAGE, PREDICTION = "image", "pred"
@@ -31,15 +33,15 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 class SimpleItkReader(ImageReader):
     """Reads NIfTI by SimpleITK: an array (x, y, z) and its affine in RAS, as MONAI wants them."""
 
-    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+    def verify_suffix(self, filename: Any) -> bool:
         """Take every file: there is only the one that was written for this run."""
         del filename
         return True
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
+    def read(self, data: Any, **kwargs: Any) -> Any:
         """Read one file."""
         del kwargs
-        name = data if isinstance(data, str | Path) else next(iter(data))  # type: ignore[call-overload]
+        name = data if isinstance(data, (str, Path)) else next(iter(data))
         return sitk.ReadImage(str(name))
 
     def get_data(self, img: Any) -> tuple[Any, dict[str, Any]]:
@@ -83,10 +85,11 @@ def preprocessed(parser: ConfigParser, image: Path) -> dict[str, Any]:
 def loaded_network(parser: ConfigParser, weights: Path, device: torch.device) -> torch.nn.Module:
     """Return the bundle's network with its weights."""
     if weights.suffix == ".ts":
-        scripted: torch.nn.Module = torch.jit.load(str(weights), map_location=device)
+        scripted: torch.nn.Module = torch.jit.load(str(weights), map_location=device)  # type: ignore[no-untyped-call]
         return scripted.eval()
     key = "network_def" if "network_def" in parser else "network"
     network: torch.nn.Module = parser.get_parsed_content(key).to(device)
+    state: Any
     if weights.suffix == ".safetensors":
         state = load_file(weights)
     else:

@@ -13,10 +13,10 @@ from inference.errors import ModelError
 
 _log = logging.getLogger(__name__)
 
-NO_NETWORK = {
-    name: "http://127.0.0.1:9"
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
-}
+NO_NETWORK = dict.fromkeys(
+    ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
+    "http://127.0.0.1:9",
+)
 """A proxy that is not there, so that a program that honours proxies neither downloads nor reports usage."""
 TAIL_CHARACTERS = 2000
 

@@ -1,0 +1,341 @@
+"""The learned generator behind the seam: outcomes are sampled, images are drawn and held to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from safetensors.torch import load_file
+
+from inference.bundle_store import bundle_folder, load_metadata
+from inference.case import ClinicalRecord
+from inference.errors import ModelError, UnsupportedRegimen
+from inference.models.flow.conditions import (
+    Prepared,
+    Request,
+    as_tensor,
+    clinical_vector,
+    condition_vector,
+    prepare,
+    request_maps,
+)
+from inference.models.flow.network import STATE, ChangeNetwork, Drawn, NetworkSettings
+from inference.models.flow.placement import draw_time_point
+from inference.models.flow.rendering import Rendered, free_sites, held, in_crop, scores_of, with_new_lesions
+from inference.models.flow.requests import request_of
+from inference.models.flow.sampler import Draw, SamplerSettings, regress, sample
+from inference.models.flow.study import StudyCrop, crop_study
+from inference.models.outcome.features import clinical_features, radiomics
+from inference.models.outcome.model import Noise, OutcomeModel
+from inference.randomness import RandomStreams
+from inference.results import (
+    Baseline,
+    Box,
+    BundleInfo,
+    GeneratedCourse,
+    GeneratedTimePoint,
+    Segmentation,
+    TimePointKind,
+    TrajectoryPoint,
+    VirtualImage,
+    Voxels,
+)
+from inference.settings import Frozen, PipelineSettings, Regimen
+
+INTERVAL_SAMPLES = 200
+_SITES = 32
+
+
+class Course(StrEnum):
+    """Which course of the disease is drawn."""
+
+    MEDIAN = "median"
+    SAMPLED = "sampled"
+
+
+class GeneratorSettings(Frozen):
+    """``generator.json`` of a bundle."""
+
+    modalities: tuple[str, ...]
+    network: NetworkSettings
+    sampler: SamplerSettings = SamplerSettings()
+    draw: Draw = Field(Draw.FLOW, description="flow, or the one-step regression network")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedGenerator:
+    """Draws one course under one regimen: that of median outcomes, or one at random by the seed.
+
+    Attributes
+    ----------
+    outcomes : mapping of str to OutcomeModel
+        By modality.
+    course : Course
+        `MEDIAN` is shown to people; evaluation draws `SAMPLED` courses with several seeds.
+    """
+
+    info: BundleInfo
+    settings: GeneratorSettings
+    outcomes: Mapping[str, OutcomeModel]
+    network: ChangeNetwork
+    course: Course = Course.MEDIAN
+
+    @classmethod
+    def from_bundle(
+        cls, name_or_path: str | Path, draw: Draw | None = None, course: Course = Course.MEDIAN
+    ) -> LearnedGenerator:
+        """Read a verified bundle; `draw` overrides how its settings draw images.
+
+        Raises
+        ------
+        ModelError
+            The bundle is damaged, or not a generator's.
+        """
+        info, _ = load_metadata(name_or_path)
+        folder = bundle_folder(name_or_path)
+        try:
+            stored = json.loads((folder / "generator.json").read_text(encoding="utf-8"))
+            settings = GeneratorSettings.model_validate(stored)
+            if draw is not None:
+                settings = settings.model_copy(update={"draw": draw})
+            network = ChangeNetwork(settings.network)
+            weights = load_file(folder / "models" / f"{settings.draw.value}.safetensors")
+            network.load_state_dict({k: v.float() for k, v in weights.items()})
+        except (OSError, ValueError, ValidationError, RuntimeError) as error:
+            raise ModelError(f"the generator of the model bundle {folder.name} cannot be read") from error
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = network.eval().requires_grad_(False).to(device)
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        models = {m: OutcomeModel.read(folder / m.lower()) for m in settings.modalities}
+        return cls(info, settings, models, network, course)
+
+    def prepared(
+        self, baseline: Baseline, segmentation: Segmentation, streams: RandomStreams
+    ) -> PreparedLearned:
+        """Return a generator for this patient alone that has done what all regimens share."""
+        return PreparedLearned(self, patient_of(self, baseline, segmentation, streams))
+
+    def generate(
+        self,
+        baseline: Baseline,
+        segmentation: Segmentation,
+        clinical: ClinicalRecord,
+        regimen: Regimen,
+        settings: PipelineSettings,
+        streams: RandomStreams,
+    ) -> GeneratedCourse:
+        """Return the course under one regimen; see `PreparedLearned.generate`."""
+        prepared = self.prepared(baseline, segmentation, streams)
+        return prepared.generate(baseline, segmentation, clinical, regimen, settings, streams)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPatient:
+    """What all regimens of one patient share.
+
+    Attributes
+    ----------
+    study : the crop
+    noise : array of float32, (40, z/2, y/2, x/2)
+        Of the images, in the whole crop.
+    path, ensemble : Noise
+        Of the course that is drawn, and of the intervals.
+    sites : places of new lesions in the crop, in the order in which they appear
+    """
+
+    study: StudyCrop
+    prepared: Prepared
+    noise: Voxels
+    path: Noise
+    ensemble: Noise
+    radiomics: dict[str, float]
+    sites: tuple[tuple[int, int, int], ...]
+
+
+def patient_of(
+    generator: LearnedGenerator, baseline: Baseline, segmentation: Segmentation, streams: RandomStreams
+) -> LearnedPatient | None:
+    """Return the prepared patient, None where the segmentation has no tumour.
+
+    Raises
+    ------
+    ModelError
+        The bundle was not trained on this modality.
+    """
+    modality = baseline.primary.modality
+    model = generator.outcomes.get(modality)
+    if model is None:
+        raise ModelError(f"the generator {generator.info.name} was not trained on {modality}")
+    study = crop_study(baseline, segmentation)
+    if not study.crop.lesion.any():
+        return None
+    own = RandomStreams(int(streams.derive("learned").integers(2**62)))
+    prepared = prepare(study.crop, ClinicalRecord(), modality)
+    z, y, x = (n // 2 for n in study.grid.shape)
+    noise = own.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
+    path = model.median()
+    if generator.course is Course.SAMPLED:
+        path = model.noise(1, own.derive("course"))
+    ensemble = model.noise(INTERVAL_SAMPLES, own.derive("interval"))
+    sites = free_sites(study.crop, own.derive("sites"), _SITES)
+    return LearnedPatient(study, prepared, noise, path, ensemble, radiomics(study.crop), sites)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLearned:
+    """A generator that holds one patient."""
+
+    generator: LearnedGenerator
+    patient: LearnedPatient | None
+
+    @property
+    def info(self) -> BundleInfo:
+        """Of the generator."""
+        return self.generator.info
+
+    def generate(
+        self,
+        baseline: Baseline,
+        segmentation: Segmentation,
+        clinical: ClinicalRecord,
+        regimen: Regimen,
+        settings: PipelineSettings,
+        streams: RandomStreams,
+    ) -> GeneratedCourse:
+        """Return scheduled time points, the best response, and the monthly trajectory.
+
+        The best response is the month with the least viable tumour on the trajectory, unless it is
+        scheduled already or the tumour is never smaller than at baseline.
+
+        Raises
+        ------
+        UnsupportedRegimen
+            The bundle was not trained on this regimen, or not so far ahead.
+        """
+        model = self.generator.outcomes.get(baseline.primary.modality)
+        if model is None:
+            raise ModelError(f"the generator {self.info.name} was not trained on {baseline.primary.modality}")
+        if regimen.id not in model.settings.regimens:
+            raise UnsupportedRegimen(f"the generator was not trained on the regimen {regimen.name}")
+        if max((0.0, *settings.months)) > model.horizon + 0.5:
+            raise UnsupportedRegimen(
+                f"the generator was trained on {model.horizon:g} months and cannot draw later ones"
+            )
+        if self.patient is None:
+            return without_tumour(baseline, segmentation, regimen, settings, round(model.horizon))
+        patient = replace_clinical(self.patient, clinical)
+        drawn = _Drawing(self.generator, model, patient, regimen, clinical)
+        trajectory = drawn.trajectory()
+        wanted = [(m, TimePointKind.SCHEDULED) for m in settings.months]
+        best = min(trajectory[1:], key=lambda p: (p.viable_ml, p.months))
+        if settings.best_response and best.months not in settings.months:
+            if best.viable_ml < trajectory[0].viable_ml:
+                wanted.append((best.months, TimePointKind.BEST_RESPONSE))
+        points = tuple(
+            drawn.time_point(baseline, segmentation, months, kind) for months, kind in sorted(wanted)
+        )
+        return GeneratedCourse(regimen.id, points, trajectory)
+
+
+def replace_clinical(patient: LearnedPatient, clinical: ClinicalRecord) -> LearnedPatient:
+    """Return the patient with clinical values in the conditions of the network."""
+    return replace(patient, prepared=replace(patient.prepared, clinical=clinical_vector(clinical)))
+
+
+class _Drawing:
+    """One patient under one regimen."""
+
+    def __init__(
+        self,
+        generator: LearnedGenerator,
+        model: OutcomeModel,
+        patient: LearnedPatient,
+        regimen: Regimen,
+        clinical: ClinicalRecord,
+    ) -> None:
+        self.generator, self.model, self.patient, self.regimen = generator, model, patient, regimen
+        self.x = model.standardised(patient.radiomics | clinical_features(clinical))
+        self.device = next(generator.network.parameters()).device
+
+    def request(self, months: float) -> Request:
+        """Return the volumes of the drawn course at a month."""
+        return request_of(self.model, self.x, self.patient.prepared, self.regimen, months, self.patient.path)
+
+    def interval(self, months: float) -> tuple[float, float]:
+        """Return the 80 % interval of viable tumour in ml."""
+        base = float(self.patient.prepared.viable_ml.sum())
+        ratios = self.model.outcomes(self.x, self.regimen, months, self.patient.ensemble).viable
+        low, high = np.quantile(ratios * base, [0.1, 0.9])
+        return float(low), float(high)
+
+    def trajectory(self) -> tuple[TrajectoryPoint, ...]:
+        """Return the burden of each month up to the last one that was trained on."""
+        prepared = self.patient.prepared
+        base, total = float(prepared.viable_ml.sum()), float(prepared.total_ml.sum())
+        points = [TrajectoryPoint(0.0, base, total, (base, base))]
+        for month in range(1, round(self.model.horizon) + 1):
+            asked = self.request(float(month))
+            points.append(
+                TrajectoryPoint(float(month), asked.viable_ml, asked.total_ml, self.interval(month))
+            )
+        return tuple(points)
+
+    def answer(self, request: Request, months: float) -> Drawn:
+        """Return the network's answer, in the box of the liver."""
+        prepared, settings = self.patient.prepared, self.generator.settings
+        fields = as_tensor(prepared.fields, self.device)
+        requests = as_tensor(request_maps(prepared, request), self.device)
+        vector = as_tensor(condition_vector(prepared, self.regimen, months, request), self.device)
+        if settings.draw is Draw.REGRESSION:
+            return regress(self.generator.network, fields, requests, vector)
+        half = tuple(slice(s.start // 2, s.stop // 2) for s in prepared.box)
+        noise = as_tensor(self.patient.noise[(slice(None), *half)], self.device)
+        return sample(self.generator.network, fields, requests, vector, noise, settings.sampler)
+
+    def drawn(self, months: float) -> Rendered:
+        """Return the follow-up of a month in the crop, held to its request."""
+        request = self.request(months)
+        answer = self.answer(request, months)
+        prepared, study = self.patient.prepared, self.patient.study
+        scores = held(scores_of(answer.logits[0].float().cpu().numpy(), prepared), prepared, request)
+        whole = in_crop(scores, answer.levels[0].float().cpu().numpy(), prepared, study.grid.shape)
+        new = with_new_lesions(whole.scores, study.crop, request.new_ml, self.patient.sites)
+        return Rendered(new, whole.levels)
+
+    def time_point(
+        self, baseline: Baseline, segmentation: Segmentation, months: float, kind: TimePointKind
+    ) -> GeneratedTimePoint:
+        """Return images and labels of a month on the grid of the study."""
+        images, labels = draw_time_point(baseline, segmentation, self.patient.study, self.drawn(months))
+        return GeneratedTimePoint(months, kind, images, labels, self.interval(months))
+
+
+def without_tumour(
+    baseline: Baseline,
+    segmentation: Segmentation,
+    regimen: Regimen,
+    settings: PipelineSettings,
+    horizon: int,
+) -> GeneratedCourse:
+    """Without a tumour nothing changes: the baseline at every scheduled time."""
+    start = segmentation.labels.box.start
+    first = Box(start, (start[0] + 1, start[1] + 1, start[2] + 1))
+    images = tuple(
+        VirtualImage(v.series_instance_uid, v.phase, first, np.array(v.stored[first.slices]))
+        for v in baseline.volumes
+    )
+    points = tuple(
+        GeneratedTimePoint(m, TimePointKind.SCHEDULED, images, segmentation.labels, (0.0, 0.0))
+        for m in settings.months
+    )
+    trajectory = tuple(TrajectoryPoint(float(m), 0.0, 0.0, (0.0, 0.0)) for m in range(horizon + 1))
+    return GeneratedCourse(regimen.id, points, trajectory)
+
+
+__all__ = ["Course", "GeneratorSettings", "LearnedGenerator", "PreparedLearned"]

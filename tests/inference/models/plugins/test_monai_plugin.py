@@ -1,0 +1,185 @@
+"""A real MONAI bundle: configuration, a small U-Net with weights, run by MONAI in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle.config_parser import ConfigParser
+from safetensors.torch import save_file
+
+from inference.case import Case
+from inference.errors import ModelError, SegmentationMissing
+from inference.model_settings import MonaiBundleSettings
+from inference.models.plugins.availability import Available, NotAvailable
+from inference.models.plugins.monai_bundle import MonaiBundle
+from inference.models.plugins.nifti import read_labels, write_volume
+from inference.models.plugins.table import site_segmenter
+from inference.results import Baseline
+
+CONFIG: dict[str, Any] = {
+    "imports": ["$import torch"],
+    "device": "cpu",
+    "network_def": {
+        "_target_": "UNet",
+        "spatial_dims": 3,
+        "in_channels": 1,
+        "out_channels": 3,
+        "channels": [4, 8],
+        "strides": [2],
+        "num_res_units": 1,
+    },
+    "preprocessing": {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "LoadImaged", "keys": "image"},
+            {"_target_": "EnsureChannelFirstd", "keys": "image"},
+            {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+            {"_target_": "Spacingd", "keys": "image", "pixdim": [6.0, 6.0, 6.0], "mode": "bilinear"},
+            {
+                "_target_": "ScaleIntensityRanged",
+                "keys": "image",
+                "a_min": -150,
+                "a_max": 250,
+                "b_min": 0,
+                "b_max": 1,
+                "clip": True,
+            },
+        ],
+    },
+    "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [32, 32, 16], "overlap": 0.25},
+    "postprocessing": {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+            {
+                "_target_": "Invertd",
+                "keys": "pred",
+                "transform": "@preprocessing",
+                "orig_keys": "image",
+                "nearest_interp": False,
+                "to_tensor": True,
+            },
+            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+            {"_target_": "SaveImaged", "keys": "pred", "output_dir": "/nowhere"},
+        ],
+    },
+}
+
+
+def write_bundle(folder: Path, weights: str = "models/model.pt") -> Path:
+    """Write a bundle with random weights, always the same."""
+    (folder / "configs").mkdir(parents=True)
+    (folder / "models").mkdir()
+    (folder / "configs" / "inference.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = ConfigParser({"n": CONFIG["network_def"]}).get_parsed_content("n")
+    if weights.endswith(".safetensors"):
+        save_file(network.state_dict(), folder / weights)
+    else:
+        torch.save(network.state_dict(), folder / weights)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("monai") / "bundle")
+
+
+def settings(folder: Path, **values: Any) -> MonaiBundleSettings:
+    known = {"name": "site bundle", "labels": {1: "liver", 2: "tumour"}, "time_limit_s": 120}
+    return MonaiBundleSettings.model_validate({"folder": folder, **known, **values})
+
+
+def test_it_is_available_or_says_what_is_missing(bundle: Path, tmp_path: Path):
+    assert isinstance(MonaiBundle(settings(bundle)).available(), Available)
+    absent = MonaiBundle(settings(tmp_path / "absent")).available()
+    assert isinstance(absent, NotAvailable)
+    assert "there is no folder" in absent.reason
+    other = MonaiBundle(settings(bundle, weights="models/other.pt")).available()
+    assert isinstance(other, NotAvailable)
+    assert "weights:" in other.reason
+
+
+def test_the_bundle_runs_by_monai_and_its_labels_lie_on_the_grid(
+    bundle: Path, baseline: Baseline, tmp_path: Path
+):
+    """The labels are what the same network gives when the bundle's own steps are done by hand."""
+    primary = baseline.primary
+    image = tmp_path / "image.nii"
+    write_volume(primary.values(), primary.grid, image)
+    runner = MonaiBundle(settings(bundle))
+    (tmp_path / "work").mkdir()
+    labels = runner.predict(image, tmp_path / "work", primary.grid, "CT")
+    assert labels.shape == primary.grid.shape
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) <= {0, 1, 2}
+    assert len(np.unique(labels)) > 1, "random weights that say the same everywhere test nothing"
+    (tmp_path / "again").mkdir()
+    again = runner.predict(image, tmp_path / "again", primary.grid, "CT")
+    np.testing.assert_array_equal(labels, again)
+    np.testing.assert_array_equal(labels, read_labels(tmp_path / "work" / "labels.nii", primary.grid, "x"))
+
+
+def test_safetensors_give_the_same_as_pt(bundle: Path, baseline: Baseline, tmp_path: Path):
+    other = write_bundle(tmp_path / "bundle", "models/model.safetensors")
+    image = tmp_path / "image.nii"
+    write_volume(baseline.primary.values(), baseline.primary.grid, image)
+    found = []
+    for folder, weights in ((bundle, "models/model.pt"), (other, "models/model.safetensors")):
+        work = tmp_path / folder.parent.name / "work"
+        work.mkdir(parents=True)
+        runner = MonaiBundle(settings(folder, weights=weights))
+        found.append(runner.predict(image, work, baseline.primary.grid, "CT"))
+    np.testing.assert_array_equal(*found)
+
+
+def test_what_the_network_calls_liver_becomes_the_liver(bundle: Path, case: Case, baseline: Baseline):
+    """Random weights draw nonsense; here every label means liver, so that something must come of it."""
+    segmenter = site_segmenter(settings(bundle, labels={1: "liver", 2: "liver"}))
+    segmenter.check(case)
+    found = segmenter.segment(case, baseline)
+    assert found.source_sop_instance_uid is None
+    assert found.bundle == segmenter.info
+    assert found.bundle.name == "site bundle"
+    assert (found.labels.tissue > 0).any()
+
+
+def test_a_label_without_a_meaning_is_an_error(bundle: Path, case: Case, baseline: Baseline):
+    segmenter = site_segmenter(settings(bundle, labels={9: "liver"}))
+    with pytest.raises(ModelError, match="which its table of labels does not have"):
+        segmenter.segment(case, baseline)
+
+
+def test_the_digest_follows_weights_and_settings(bundle: Path, tmp_path: Path):
+    import shutil
+
+    copy = Path(shutil.copytree(bundle, tmp_path / bundle.name))
+    first = site_segmenter(settings(bundle)).info.sha256
+    renamed = settings(copy).model_copy(update={"folder": bundle})
+    assert site_segmenter(renamed).info.sha256 == first
+    assert site_segmenter(settings(bundle, trained_on="real")).info.sha256 != first
+    (copy / "models" / "model.pt").write_bytes(b"other")
+    assert site_segmenter(settings(copy)).info.sha256 != first
+
+
+def test_a_bundle_that_breaks_or_takes_too_long_is_an_error(bundle: Path, case: Case, baseline: Baseline):
+    import shutil
+
+    slow = settings(bundle, time_limit_s=0.05)
+    with pytest.raises(ModelError, match="did not end within"):
+        site_segmenter(slow).segment(case, baseline)
+    broken = Path(shutil.copytree(bundle, bundle.with_name("broken"), dirs_exist_ok=True))
+    (broken / "models" / "model.pt").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="ended with code 1"):
+        site_segmenter(settings(broken)).segment(case, baseline)
+
+
+def test_another_modality_is_left_to_the_next(bundle: Path, case: Case):
+    with pytest.raises(SegmentationMissing, match="MR only"):
+        site_segmenter(settings(bundle, modalities=["MR"])).check(case)
