@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ import typer
 from dicom_node.cli.terminal import progress_bar
 
 if TYPE_CHECKING:
+    from inference.models.protocols import Segmenter
     from inference.training.cohort_check import CohortSummary
     from inference.training.site_pseudonyms import Pseudonyms
     from inference.training.site_table import Problem
@@ -22,6 +24,13 @@ app = typer.Typer(
 )
 
 FAILED, REFUSED = 1, 3
+
+
+class Outlines(StrEnum):
+    """Whose outlines of liver and tumours are used."""
+
+    IN_STUDY = "in-study"
+    AUTOMATIC = "automatic"
 
 
 @app.callback()
@@ -58,6 +67,9 @@ def prepare(
     ],
     name: Annotated[str, typer.Option(help="Name of the cohort; goes into bundles trained on it.")] = "site",
     modality: Annotated[str, typer.Option(help="CT or MR; studies of the other one are left out.")] = "CT",
+    segmentation: Annotated[
+        Outlines, typer.Option(help="Whose outlines are used: those in the studies, or else the default's.")
+    ] = Outlines.IN_STUDY,
     keys: Annotated[
         Path | None,
         typer.Option(help="CSV (key, patient_id, issuer) when the table has keys of its own for patients."),
@@ -72,9 +84,11 @@ def prepare(
     """Make a cohort from a folder of DICOM studies and a table of dates and regimens.
 
     Baseline and follow-ups are read as a study is read for a forecast, with the liver and tumours of a
-    segmentation object in each study. Follow-ups are registered to the baseline; one whose registration is
-    not good enough is left out. Volumes and response (RECIST 1.1, mRECIST) are measured on each study's
-    own images. All problems of the table are listed at once, before any image is read.
+    segmentation object in each study (with --segmentation automatic the default segmenter outlines the
+    others; studies that it is unsure of are left out). Follow-ups are registered to the baseline; one
+    whose registration is not good enough is left out. Volumes and response (RECIST 1.1, mRECIST) are
+    measured on each study's own images. All problems of the table are listed at once, before any image is
+    read.
 
     Patients get pseudonyms; the cohort and its report hold no identifier, date or UID. report.md says who
     was left out and why, registration.png shows every pair.
@@ -83,7 +97,6 @@ def prepare(
     """
     from dicom_node.settings import load_settings
     from inference.errors import TrainingDataError
-    from inference.models.seg_in_study import SegInStudy
     from inference.training.site_archive import read_keys
     from inference.training.site_cohort import SiteOrder, prepare_site_cohort
     from inference.training.site_patient import SiteSettings
@@ -102,7 +115,7 @@ def prepare(
         pseudonyms=_pseudonyms(salt, out),
         keys=None if keys is None else read_keys(keys),
         regimen_ids=tuple(r.id for r in load_settings(config or []).regimens),
-        segmenter=SegInStudy(),
+        segmenter=_segmenter(segmentation),
         workers=workers,
     )
     splits = SplitSettings(minimum_patients=minimum_patients, seed=seed)
@@ -119,6 +132,21 @@ def prepare(
         f"{document['patients_in_cohort']} of {document['patients_in_table']} patients with "
         f"{document['follow_ups_in_cohort']} follow-ups are in {out}; report.md says who is not and why"
     )
+
+
+def _segmenter(outlines: Outlines) -> Segmenter:
+    from inference.bundle_store import BundleKind
+    from inference.errors import TrainingDataError
+    from inference.models.catalogue import default_folders, load_model
+    from inference.models.seg_in_study import SegInStudy
+    from inference.models.segmenter_chain import SegmenterChain
+
+    if outlines is Outlines.IN_STUDY:
+        return SegInStudy()
+    folder = default_folders().get(BundleKind.SEGMENTER)
+    if folder is None:
+        raise TrainingDataError("no segmenter is installed; give every study a segmentation object")
+    return SegmenterChain((SegInStudy(), load_model(folder, BundleKind.SEGMENTER)))
 
 
 def _pseudonyms(salt: Path, out: Path) -> Pseudonyms:

@@ -11,7 +11,21 @@ from collections.abc import Sequence
 
 import typer
 
-from dicom_node.cli import assess, check, demo, jobs, models, rules, run, serve, simulate, train
+from dicom_node.cli import (
+    assess,
+    check,
+    cohort,
+    demo,
+    evaluate,
+    jobs,
+    models,
+    reader_study,
+    rules,
+    run,
+    serve,
+    simulate,
+    train,
+)
 from dicom_node.errors import ConfigurationError, NodeError
 from inference.errors import InferenceError, RejectedInput
 from reporting.errors import ReportingError
@@ -49,11 +63,14 @@ app.command()(serve.worker)
 app.command()(run.run)
 app.command()(check.check)
 app.command()(simulate.simulate)
+app.command()(evaluate.evaluate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(assess.app, name="assess")
+app.add_typer(cohort.app, name="cohort")
 app.add_typer(train.app, name="train")
+app.add_typer(reader_study.app, name="reader-study")
 
 
 def _exit_code(error: Exception) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from inference.settings import Doubtful
 
 if TYPE_CHECKING:
     from dicom_node.settings import NodeSettings
@@ -35,18 +36,27 @@ def run(
         typer.Option(help="Time written into the objects, such as 2026-01-31T12:00:00+00:00; now if absent."),
     ] = None,
     config: Annotated[list[Path] | None, typer.Option(help="Settings over the packaged defaults.")] = None,
+    doubtful: Annotated[
+        Doubtful,
+        typer.Option(help="Doubtful outlines of the node's own: hold (for a person), or accept as they are."),
+    ] = Doubtful.HOLD,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json and nothing else.")] = False,
 ) -> None:
     """Forecast one study from a folder; writes OUT/<kind>/*.dcm and OUT/result.json.
 
-    The same folder, settings, seed and --at give the same bytes.
+    The same folder, settings, seed and --at give the same bytes. The models are those in force in the
+    data folder of the configuration (`hepatocast models list`).
+
+    Outlines that the node drew itself and that are doubtful are not forecast: they are written to
+    OUT/proposal, to be corrected and put into the folder; or run again with --doubtful accept.
 
     Example: hepatocast run study/ --out forecast/ --regimen tace --regimen haic --month 3 --month 6
     """
     from dicom_node.bundles.loading import load_bundles, models_of
-    from dicom_node.forecast import Order, forecast
+    from dicom_node.forecast import Order, forecast, write_proposal
     from dicom_node.settings import load_settings
     from inference.clinical.records import clinical_record
+    from inference.errors import ReviewNeeded
 
     settings: NodeSettings = load_settings(config or [])
     if seed is not None:
@@ -55,11 +65,16 @@ def run(
     order = Order(
         files=files,
         job_time=_job_time(at),
-        pipeline=settings.pipeline(regimen or (), month or ()),
+        pipeline=settings.pipeline(regimen or (), month or ()).model_copy(update={"doubtful": doubtful}),
         clinical=clinical_record(clinical, files),
     )
-    with progress_bar("forecast", quiet=as_json) as report:
-        done = forecast(order, settings, out, report, load_bundles(models_of(settings), settings))
+    bundles = load_bundles(models_of(settings), settings)
+    try:
+        with progress_bar("forecast", quiet=as_json) as report:
+            done = forecast(order, settings, out, report, bundles)
+    except ReviewNeeded as needed:
+        write_proposal(needed, order, settings, out)
+        raise
     if as_json:
         typer.echo(json.dumps(done.document, indent=1))
     else:

@@ -29,6 +29,7 @@ from inference.randomness import RandomStreams
 from inference.results import (
     Baseline,
     BundleInfo,
+    GeneratedCourse,
     GeneratedTimePoint,
     Grid,
     Labels,
@@ -60,7 +61,8 @@ class GeneratorForecaster:
     """A generator of the pipeline, given the crop of a patient as if it were a study.
 
     Samples are courses with different seeds, the same for every regimen; volumes and response are
-    measured on the tissue maps that it returns. A generator that draws one expected course answers
+    measured on the tissue maps that it returns. The volume requested of the map is what the trajectory of
+    the course states for that month. A generator that draws one expected course answers
     with one sample.
 
     Attributes
@@ -85,16 +87,18 @@ class GeneratorForecaster:
         patient = question.patient
         baseline, segmentation = as_study(patient, self.info)
         settings = PipelineSettings(regimens=(regimen,), months=(question.months,), best_response=False)
-        points = []
+        points, requested = [], []
         for course in range(min(samples, self.courses)):
             seed = int(streams.derive("course", patient.patient_id, course).integers(2**62))
             drawn = self.generator.generate(
                 baseline, segmentation, question.clinical, regimen, settings, RandomStreams(seed)
             )
             points.append(drawn.time_points[0])
+            requested.append(_on_trajectory(drawn, question.months))
         fractions = np.stack([_fractions(p.labels, patient.lesion.shape) for p in points])
         change = np.stack([_change(p, baseline, patient) for p in points])
-        return measured(question, fractions, change if detail is Detail.IMAGES else None)
+        images = change if detail is Detail.IMAGES else None
+        return measured(question, fractions, images, requested_viable_ml=np.array(requested))
 
 
 def measured(
@@ -168,6 +172,12 @@ def _series(image: npt.NDArray[np.int16], phase: str, grid: Grid, info: CohortIn
         0.0 * ones,
         (header,) * slices,
     )
+
+
+def _on_trajectory(course: GeneratedCourse, months: float) -> float:
+    """Return the viable volume that a course states for a month; NaN between its months."""
+    stated = (p.viable_ml for p in course.trajectory if abs(p.months - months) < 1e-6)
+    return next(stated, float("nan"))
 
 
 def _fractions(labels: TissueMap, shape: Sequence[int]) -> Labels:

@@ -83,7 +83,7 @@ def _cohort(report: GeneratorReport, picture: str) -> list[str]:
     ]
     for name, bars in report.bars.items():
         lines += [f"### Bars: {name}", "", *_bars(bars), ""]
-    lines += ["### All regimens", "", *_measures(report.table), ""]
+    lines += ["### All regimens", "", *_measures(report.table), "", _ceiling(report), ""]
     lines += ["### Discrimination (AUROC)", "", *_discrimination(report), ""]
     if report.distances:
         lines += ["### Distances of images", "", *_distances(report), ""]
@@ -93,6 +93,14 @@ def _cohort(report: GeneratorReport, picture: str) -> list[str]:
     if refused:
         lines += [f"Questions without an answer, left out of that row: {', '.join(refused)}.", ""]
     return lines
+
+
+def _ceiling(report: GeneratorReport) -> str:
+    return (
+        "Classes of forecasts are measured on one map against the baseline; those of the cohort come from "
+        "the whole course. Measured as a forecast is, the true map reaches a quadratic kappa of "
+        f"{figure(report.ceiling)}."
+    )
 
 
 def figure(estimate: Estimate | None) -> str:

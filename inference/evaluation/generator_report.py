@@ -159,6 +159,8 @@ class GeneratorReport:
     discrimination : mapping of title to mapping of source to Estimate
         AUROC of objective response and of death.
     bars : mapping of forecaster to bars
+    ceiling : Estimate
+        Quadratic kappa of the class measured on the true map: a forecast's class can hardly do better.
     """
 
     cohort: str
@@ -169,6 +171,7 @@ class GeneratorReport:
     per_regimen: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
     discrimination: Mapping[str, Mapping[str, Estimate]]
     bars: Mapping[str, tuple[Bar, ...]]
+    ceiling: Estimate
     extractor: str = ""
     distances: tuple[Distances, ...] = ()
     not_answered: Mapping[str, int] = field(default_factory=dict)
@@ -207,6 +210,7 @@ def summarise(
         per_regimen={str(r): figures.table(regimen == r) for r in np.unique(regimen)},
         discrimination=figures.discrimination(),
         bars={name: figures.bars(name) for name in candidates if name in scored.frames},
+        ceiling=estimate(kappa_of(truth, scored.class_on_map, _CLASSES, 2), weights),
         extractor="" if extractor is None else extractor.name,
         distances=() if extractor is None else _distances(scored, context, extractor, streams, progress),
         not_answered={k: v for k, v in scored.not_answered.items() if v},

@@ -12,7 +12,7 @@ import pandas as pd
 
 from inference.errors import InferenceError
 from inference.evaluation.forecasts import Detail, Forecast, Forecaster, category_of
-from inference.evaluation.measures import Sampling
+from inference.evaluation.measures import IntArray, Sampling
 from inference.evaluation.questions import Asked, Known, Outcome, Plan, choose, follow_up
 from inference.evaluation.response_model import LogisticResponse
 from inference.evaluation.scoring import (
@@ -68,6 +68,8 @@ class CohortScores:
         Probability of an objective response by logistic regression.
     truth_score : array, (n,)
         `response_score` of the true follow-up.
+    class_on_map : array of int, (n,)
+        `Truth.class_on_map`.
     death : dict of array, (n,)
         Probability of death before 12 months, by where it comes from.
     slices : dict of array, (m, h, w)
@@ -81,6 +83,7 @@ class CohortScores:
     frames: dict[str, pd.DataFrame]
     logistic: FloatArray
     truth_score: FloatArray
+    class_on_map: IntArray
     death: dict[str, FloatArray]
     slices: dict[str, Slices]
     not_answered: dict[str, int]
@@ -137,12 +140,14 @@ def run(
     death = {BASELINE: np.full(len(asked), np.nan), TRUE: np.full(len(asked), np.nan)}
     death |= {f.name: np.full(len(asked), np.nan) for f in forecasters}
     true_slices: list[Slices] = []
+    class_on_map = np.full(len(asked), -1, dtype=np.intp)
     for index, one in enumerate(asked):
         progress(f"patient {index + 1} of {len(asked)}", index / len(asked))
         patient = cohort.images(one.patient_id)
         images = follow_up(patient, one.main)
         known = Known.of(one.row, patient)
         truth = truth_of(one, known, images)
+        class_on_map[index] = truth.class_on_map
         logistic[index] = context.response.probability(known.question(one.main))
         truth_score[index] = response_score(_as_forecast(one.main), one.baseline_viable_ml)
         if images is not None and plan.image_samples:
@@ -162,6 +167,7 @@ def run(
         {e.forecaster.name: table(e.rows) for e in runs},
         logistic,
         truth_score,
+        class_on_map,
         death,
         slices | {TRUE: _stacked(true_slices)},
         {e.forecaster.name: e.refused for e in runs},

@@ -29,6 +29,7 @@ def _mechanistic(
 
 OPENERS: Mapping[str, Open | str] = {
     "mechanistic": _mechanistic,
+    "flow": "inference.evaluation.learned:learned_forecasters",
 }
 """By format; a text is ``module:function`` and is imported when it is asked for."""
 

@@ -57,12 +57,20 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What truly happened, measured as forecasts are."""
+    """What truly happened, measured as forecasts are.
+
+    Attributes
+    ----------
+    class_on_map : int
+        Class of the true map against the baseline alone, as forecasts are classified; the table's class
+        comes from the whole course and may differ.
+    """
 
     outcome: Outcome
     baseline_ml: float
     viable_mm: float
     images: FollowUpImages | None
+    class_on_map: int = -1
 
 
 def truth_of(asked: Asked, known: Known, images: FollowUpImages | None) -> Truth:
@@ -70,7 +78,8 @@ def truth_of(asked: Asked, known: Known, images: FollowUpImages | None) -> Truth
     if images is None:
         return Truth(asked.main, asked.baseline_viable_ml, _NAN, None)
     found = response_on_map(known.targets, images.fractions, images.lesion, known.patient.liver)
-    return Truth(asked.main, asked.baseline_viable_ml, found.viable_mm, images)
+    category = class_index(found.mrecist)
+    return Truth(asked.main, asked.baseline_viable_ml, found.viable_mm, images, category)
 
 
 def scores(forecast: Forecast, truth: Truth) -> Scores:
@@ -81,7 +90,7 @@ def scores(forecast: Forecast, truth: Truth) -> Scores:
     low, high = central_interval(viable, forecast.sampling)
     spread = len(viable) > 1
     classes = np.array([class_index(c) for c in forecast.mrecist], dtype=np.intp)
-    requested = forecast.requested_viable_ml
+    asked = _requested(forecast, base)
     known = forecast.viable_mm[np.isfinite(forecast.viable_mm)]
     return Scores(
         crps_pct=100 * float(crps(viable, true)) / base,
@@ -93,12 +102,28 @@ def scores(forecast: Forecast, truth: Truth) -> Scores:
         predicted=most_probable(classes, len(CLASSES)),
         single=int(classes[0]),
         response_score=response_score(forecast, base),
-        requested_ml=_NAN if requested is None else float(requested.mean()),
-        realised_ml=_NAN if requested is None else float(viable.mean()),
-        realised_error_pct=(
-            _NAN if requested is None else 100 * float(np.abs(viable - requested).mean()) / base
-        ),
+        requested_ml=asked.requested_ml,
+        realised_ml=asked.realised_ml,
+        realised_error_pct=asked.error_pct,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Requested:
+    requested_ml: float
+    realised_ml: float
+    error_pct: float
+
+
+def _requested(forecast: Forecast, baseline_ml: float) -> _Requested:
+    """Compare what was asked of the images with what they show, over the samples that state it."""
+    requested = forecast.requested_viable_ml
+    if requested is None or not np.isfinite(requested).any():
+        return _Requested(_NAN, _NAN, _NAN)
+    stated = np.isfinite(requested)
+    wanted, shown = requested[stated], forecast.viable_ml[stated]
+    error = 100 * float(np.abs(shown - wanted).mean()) / baseline_ml
+    return _Requested(float(wanted.mean()), float(shown.mean()), error)
 
 
 def unanswered() -> Scores:

@@ -205,9 +205,9 @@ def _named(header: Dataset) -> PhaseFinding | None:
 
 
 _SECONDS = re.compile(
-    r"(?<![\d.,])(\d{2,3}) ?(?:s|sec|secs|sek|seconds?|sekunden|secondes|秒)(?![\w-])", re.IGNORECASE
+    r"(?<![\w.,])(\d{2,3}) ?(?:s|sec|secs|sek|seconds?|sekunden|secondes|秒)(?![\w-])", re.IGNORECASE
 )
-_MINUTES = re.compile(r"(?<![\d.,])(\d{1,2}) ?(?:min|mins|minutes?|minuten|分)(?![\w-])", re.IGNORECASE)
+_MINUTES = re.compile(r"(?<![\w.,])(\d{1,2}) ?(?:min|mins|minutes?|minuten|分)(?![\w-])", re.IGNORECASE)
 
 
 def seconds_named(description: str) -> float | None:

@@ -39,9 +39,9 @@ GAPS_S: Mapping[tuple[int, int], tuple[float, float]] = {
 ONE_ACQUISITION_S = 5.0
 """Series that begin nearer to each other than this were reconstructed from one acquisition."""
 
-_UNUSUAL = 0.15
-_SAME = 0.15
-_BACKWARDS = 0.03
+_UNUSUAL = 0.08
+_SAME = 0.08
+_BACKWARDS = 0.02
 _STEPS: Mapping[Phase, int] = {
     Phase.NATIVE: 0,
     Phase.ARTERIAL: 1,
@@ -235,8 +235,8 @@ def _settled(series: SeriesEvidence, shares: FloatArray, alone: FloatArray) -> S
         return Settled(phase, _joined(said.evidence, seen), share)
     if share < DECIDED:
         return _unknown(said, seen, share, named)
-    order = "With the order of the acquisitions: " if alone[best] < DECIDED else ""
-    evidence = _joined(said.evidence, seen, f"{order}Concluded to be {_name(phase)} ({_percent(share)}).")
+    order = "With the order of the acquisitions c" if alone[best] < DECIDED else "C"
+    evidence = _joined(said.evidence, seen, f"{order}oncluded to be {_name(phase)} ({_percent(share)}).")
     warning = f"A series is not what its attributes say. {evidence}" if named else ""
     return Settled(phase, evidence, share, warning)
 

@@ -69,8 +69,8 @@ COARSE_MM = (8.0, 4.0, 4.0)
 
 _IN_PLANE_MM = COARSE_MM[1]
 
-LEAST_EXTENT_MM = (32.0, 120.0, 160.0)
-"""Smallest field of view (z, y, x) in which the regions can be told."""
+LEAST_EXTENT_MM = (64.0, 120.0, 160.0)
+"""Smallest field of view (z, y, x): nothing smaller was learned from."""
 
 _SMOOTH_VOXELS = (0.4, 0.7, 0.7)
 _SQUARES = (3, 5)

@@ -104,7 +104,9 @@ def _uncertain(segmentation: Segmentation, limits: SegmentationLimits) -> list[s
     if segmentation.entropy is None or segmentation.entropy <= limits.review_entropy_above:
         return []
     found, limit = segmentation.entropy, limits.review_entropy_above
-    return [f"The outlines are uncertain (mean entropy {found:.2f}, limit {limit:.2f}); look at the outlines."]
+    return [
+        f"The outlines are uncertain (mean entropy {found:.2f}, limit {limit:.2f}); look at the outlines."
+    ]
 
 
 def _without_lesions(segmentation: Segmentation) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from inference.case import Case
 from inference.errors import InferenceError, ModelError, SegmentationMissing
 from inference.models.protocols import Segmenter
+from inference.models.seg_in_study import INFO as IN_STUDY
 from inference.results import Baseline, BundleInfo, PassedOver, Segmentation
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class SegmenterChain:
             with passed.over(segmenter):
                 segmenter.check(case)
                 found = segmenter.segment(case, baseline)
-                return replace(found, passed_over=tuple(passed.reasons))
+                warnings = (*found.warnings, *passed.warnings())
+                return replace(found, passed_over=tuple(passed.reasons), warnings=warnings)
         raise passed.error()
 
 
@@ -96,6 +98,10 @@ class _Passed:
             _log.info("segmenter %s is passed over: %s", segmenter.info.name, error)
             self.reasons.append(PassedOver(segmenter.info.name, str(error)))
             self.failed = self.failed or isinstance(error, ModelError)
+
+    def warnings(self) -> list[str]:
+        """Return what people are told; that a study has no segmentation object is no news."""
+        return [f"{p.name} was not used: {p.reason}." for p in self.reasons if p.name != IN_STUDY.name]
 
     def error(self) -> InferenceError:
         """Return what is to be raised when all were passed over."""

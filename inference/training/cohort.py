@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -222,6 +222,11 @@ class Cohort:
         """Return the patients of some splits, in the order of the table."""
         chosen = self.patients[self.patients["split"].isin([str(s) for s in splits])]
         return tuple(cast("list[str]", chosen["patient_id"].tolist()))
+
+    def row(self, patient_id: str) -> Mapping[str, Any]:
+        """Return a patient's columns of patients.csv by their names."""
+        row = self.patients.loc[self.patients["patient_id"] == patient_id].iloc[0]
+        return {str(column): value for column, value in row.items()}
 
     def images(self, patient_id: str) -> PatientImages:
         """Read the images of one patient.

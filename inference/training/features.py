@@ -93,7 +93,6 @@ def patient_table(cohort: Cohort, ids: tuple[str, ...], kept: Path, progress: Pr
     TrainingDataError
         No patient has viable tumour.
     """
-    table = cohort.patients.set_index("patient_id")
     store: dict[str, Any] = {}
     if kept.is_file():
         stored = json.loads(kept.read_text(encoding="utf-8"))
@@ -101,7 +100,7 @@ def patient_table(cohort: Cohort, ids: tuple[str, ...], kept: Path, progress: Pr
     for count, patient_id in enumerate(ids):
         progress("measuring the images of training patients", count / max(len(ids), 1))
         if patient_id not in store:
-            store[patient_id] = _measured(cohort.images(patient_id), table.loc[patient_id].to_dict())
+            store[patient_id] = _measured(cohort.images(patient_id), cohort.row(patient_id))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"cohort": cohort.info.sha256, "patients": store}), encoding="utf-8")
     usable = tuple(p for p in ids if store[p]["volumes"][0] > _LEAST_ML)

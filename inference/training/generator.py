@@ -381,6 +381,8 @@ def _metadata(
         "name": settings.name,
         "version": settings.version,
         "kind": "generator",
+        "format": "flow",
+        "schema": 1,
         "task": "virtual follow-up images of liver tumours under treatment",
         "trained_on": f"{'simulated' if simulated else 'real'}: {names}, n {patients}",
         "note": HONESTY if simulated else "",

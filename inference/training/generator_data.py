@@ -154,7 +154,6 @@ class Examples:
         room: int = 2_000_000_000,
     ) -> None:
         self._cohorts, self._regimens, self._room = cohorts, regimens, room
-        self._tables = [c.patients.set_index("patient_id") for c in cohorts]
         self.ids = tuple(ids)
         self._kept: OrderedDict[tuple[int, str], Example | None] = OrderedDict()
         self._bytes = 0
@@ -169,8 +168,7 @@ class Examples:
             self._kept.move_to_end(key)
             return self._kept[key]
         cohort = self._cohorts[key[0]]
-        row = self._tables[key[0]].loc[key[1]].to_dict()
-        found = example_of(cohort.images(key[1]), row, cohort.info.modality, self._regimens)
+        found = example_of(cohort.images(key[1]), cohort.row(key[1]), cohort.info.modality, self._regimens)
         self._kept[key] = found
         self._bytes += _bytes(found)
         while self._bytes > self._room and len(self._kept) > 1:

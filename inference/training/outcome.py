@@ -121,7 +121,13 @@ def covered(cohort: Cohort, regimens: Mapping[str, Regimen]) -> tuple[tuple[str,
         raise TrainingDataError("no regimen of the cohort is in the table of regimens")
     rounded = cohort.outcomes.loc[cohort.outcomes["months"] > 0, "months"].round(0).clip(lower=1.0)
     counts = rounded.value_counts()
-    months = tuple(sorted(float(m) for m, n in counts.items() if n >= 0.02 * len(rounded)))
+    months = tuple(
+        sorted(
+            m
+            for m, n in zip(counts.index.to_numpy(float).tolist(), counts.to_list(), strict=True)
+            if n >= 0.02 * len(rounded)
+        )
+    )
     return names, months
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from inference.bundle_store import seal
 from inference.imaging.phase_features import PHASES, coarse_features, organ_features
@@ -247,7 +247,7 @@ def _write(
     arrays = {
         k: v.astype(np.float32) for name in sorted(networks) for k, v in networks[name].arrays(name).items()
     }
-    save_file(arrays, out / WEIGHTS)
+    (out / WEIGHTS).write_bytes(save(arrays))
     description = describe_networks().model_dump(mode="json")
     (out / DESCRIPTION).write_text(json.dumps(description, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     metadata: dict[str, Any] = {

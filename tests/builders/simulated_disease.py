@@ -64,6 +64,4 @@ def course(disease: Disease, parameters: SimulationParameters | None = None, see
 def with_level(parameters: SimulationParameters, regimen: str, level: float) -> SimulationParameters:
     """Return parameters under which a regimen works better or worse."""
     found = parameters.found
-    return parameters.with_found(
-        found.model_copy(update={"intercept": {**found.intercept, regimen: level}})
-    )
+    return parameters.with_found(found.model_copy(update={"intercept": {**found.intercept, regimen: level}}))

@@ -163,7 +163,7 @@ def scan(
         values[necrosis] = level["necrosis"]
         values[dense] = _LIPIODOL_HU
         values += rng.normal(0.0, 7.0, SHAPE)
-        volumes[phase] = np.rint(values).astype(np.int16)
+        volumes[phase] = np.rint(np.maximum(values, -1024.0)).astype(np.int16)
     return Scan(grid, volumes, liver, tumour, necrosis)
 
 
@@ -261,8 +261,8 @@ def write_patient(folder: Path, patient: SitePatient) -> tuple[dict[str, str], d
 
 
 COLUMNS = (
-    "patient_id", "study_instance_uid", "study_date", "role", "no_tumour_left", "treatment_start", "regimen_id",
-    "centre", "os_months", "os_event", "pfs_months", "pfs_event", "albumin [g/dL]", "cirrhosis",
+    "patient_id", "study_instance_uid", "study_date", "role", "no_tumour_left", "treatment_start",
+    "regimen_id", "centre", "os_months", "os_event", "pfs_months", "pfs_event", "albumin [g/dL]", "cirrhosis",
 )  # fmt: skip
 
 Edit = Callable[[list[dict[str, str]]], None]

@@ -110,7 +110,7 @@ def small_cohort(folder: Path, patients: int = 60, seed: int = 0) -> Cohort:
                         "mrecist": category,
                     }
                 )
-        months_alive = float(rng.exponential(22 / max(rate, 0.2)) + 3.1)
+        months_alive = float(rng.exponential(13 / max(rate, 0.2)) + 3.1)
         tables.append(
             {
                 "patient_id": patient.patient_id,

@@ -112,11 +112,22 @@ def test_what_an_image_says_against_a_description(description, seen, share, phas
         assert "Unknown" in found.evidence
 
 
-def test_the_order_and_intervals_of_four_unnamed_acquisitions_tell_them():
-    times = ("101000", "101135", "101212", "101420")
-    found = settle([ct(t) for t in times])
+TIMES = ("101000", "101135", "101212", "101420")
+
+
+def test_order_and_intervals_decide_where_images_alone_do_not():
+    unsure = [sees(ct(time), phase, 0.6) for time, phase in zip(TIMES, CT_PHASES, strict=True)]
+    assert {settle([s])[0].phase for s in unsure} == {Phase.UNKNOWN}
+    found = settle(unsure)
     assert [s.phase for s in found] == [N, A, P, D]
-    assert all("order of the acquisitions" in s.evidence for s in found)
+    assert all("With the order of the acquisitions" in s.evidence for s in found)
+    assert [s.phase for s in settle(unsure[::-1])] == [D, P, A, N]
+
+
+def test_order_and_intervals_alone_are_not_enough_for_every_acquisition():
+    found = settle([ct(time) for time in TIMES])
+    assert Phase.UNKNOWN in {s.phase for s in found}
+    assert all(s.probability >= 0.8 for s in found if s.phase is not Phase.UNKNOWN)
 
 
 def test_two_unnamed_acquisitions_are_not_guessed():

@@ -113,6 +113,7 @@ def test_a_site_segmenter_that_is_absent_or_fails_is_passed_over(
     found = chain.segment(without_seg, baseline)
     assert found.bundle.name == "default"
     assert found.passed_over[1] == PassedOver("site", "its program is not on PATH")
+    assert found.warnings == ("site was not used: its program is not on PATH.",)
 
 
 def test_impossible_outlines_are_an_error_whoever_drew_them(

@@ -66,7 +66,8 @@ def test_without_treatment_nothing_dies_and_no_oil_appears() -> None:
 def test_what_treatment_leaves_is_sharp() -> None:
     parameters = with_level(load_parameters(), "haic", 0.3)
     seen = course(round_tumour(24.0, 0.3), parameters).follow(HAIC, (3.0,), keep=(3.0,))[0].lesions[0]
-    assert seen.viable is not None and seen.necrosis is not None
+    assert seen.viable is not None
+    assert seen.necrosis is not None
     inside = (seen.viable + seen.necrosis) > 0.99
     soft = (seen.viable[inside] > 0.2) & (seen.viable[inside] < 0.8)
     assert 0.05 < seen.viable[inside].mean() < 0.95
@@ -135,7 +136,8 @@ def test_shares_of_a_state_are_shares() -> None:
     state = course(round_tumour(24.0, 1.5, core_mm=8.0)).follow(TACE, (6.0,), keep=(6.0,))[0].state
     assert state is not None
     total = state.viable + state.necrosis
-    assert total.min() >= 0 and total.max() <= 1 + 1e-5
+    assert total.min() >= 0
+    assert total.max() <= 1 + 1e-5
     assert (state.thrombus <= state.viable + 1e-6).all()
     assert set(np.unique(state.lesion)) <= {0, 1, 2, 3}
 

@@ -5,8 +5,8 @@ import pytest
 from scipy import ndimage
 
 from inference.case import Phase
-from inference.simulation.tissues import Structure
 from inference.simulation.patient import PatientSpec, SimulatedPatient, simulate_patient
+from inference.simulation.tissues import Structure
 
 SMALL = PatientSpec(shape=(30, 128, 128), step_mm=(6.0, 2.9, 2.9))
 

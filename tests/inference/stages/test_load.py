@@ -166,14 +166,16 @@ def test_no_usable_series_is_refused_with_the_reasons(tmp_path):
         loaded(tmp_path)
 
 
-def test_phases_on_one_grid_are_loaded_together_and_others_left_out(tmp_path):
+def test_phases_on_other_grids_are_interpolated_and_those_elsewhere_left_out(tmp_path):
     study(tmp_path / "pv")
     study(tmp_path / "art", phase="arterial", number=2)
     study(tmp_path / "nat", phase="native", number=3, origin_mm=(-160.0, -160.0, -40.0))
+    study(tmp_path / "del", phase="delayed", number=4, origin_mm=(-160.0, -160.0, 400.0))
     baseline = loaded(tmp_path)
-    assert [v.phase for v in baseline.volumes] == [Phase.PORTAL_VENOUS, Phase.ARTERIAL]
+    found = [(v.phase, v.resampled is None) for v in baseline.volumes]
+    assert found == [(Phase.PORTAL_VENOUS, True), (Phase.ARTERIAL, True), (Phase.NATIVE, False)]
     assert [(r.description, r.reason) for r in baseline.rejected] == [
-        ("Abdomen nativ 3.0", "its slices lie elsewhere than those of the primary series")
+        ("Abdomen delayed 3.0", "its slices lie elsewhere than those of the primary series")
     ]
 
 

@@ -92,7 +92,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(folder: Path, **values: Any) -> MonaiBundleSettings:
-    known = {"name": "site bundle", "labels": {1: "liver", 2: "tumour"}, "time_limit_s": 120}
+    known = {"name": "site bundle", "labels": {1: "liver", 2: "tumour"}, "time_limit_s": 280}
     return MonaiBundleSettings.model_validate({"folder": folder, **known, **values})
 
 

@@ -1,0 +1,109 @@
+"""``hepatocast cohort``: the template, the refusal of a table, and the check of a cohort."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dicom_node.cli.main import invoke
+from inference.training.cohort import (
+    CROP,
+    OUTCOME_COLUMNS,
+    SPACING_MM,
+    CohortInfo,
+    FollowUpImages,
+    Origin,
+    PatientImages,
+    write_images,
+    write_tables,
+)
+from tests.builders.site_archive import write_table
+from tests.builders.studies import SeriesSpec, write_series
+
+VOXEL_ML = SPACING_MM**3 / 1000.0
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A valid cohort of three patients, each a ball of tumour in a ball of liver."""
+    folder = tmp_path / "cohort"
+    distance = np.linalg.norm(np.indices(CROP) - 48.0, axis=0)
+    liver = ((distance < 30) * 255).astype(np.uint8)
+    images = np.where(distance < 30, 100, 0).astype(np.int16)[None]
+    patients, outcomes = [], []
+    for number, split in enumerate(("train", "validation", "test")):
+        fractions = np.zeros((3, *CROP), dtype=np.uint8)
+        fractions[0, distance < 6] = 255
+        lesion = (distance < 6).astype(np.uint8)
+        seen = FollowUpImages("tace", 3.0, images, fractions, lesion)
+        name, ml = f"P{number}", float(lesion.sum()) * VOXEL_ML
+        write_images(folder, PatientImages(name, images, None, liver, fractions, lesion, (seen,)))
+        who = {"patient_id": name, "centre": "A", "split": split, "regimen_id": "tace"}
+        volumes = {"baseline_viable_ml": ml, "baseline_total_ml": ml, "liver_ml": 1000.0}
+        survival = {"os_months": 12.0, "os_event": 1, "pfs_months": 6.0, "pfs_event": 1}
+        patients.append({**who, **volumes, **survival, "albumin": 38.0})
+        values = (name, "tace", 3.0, 1, 1, ml, 0.0, 0.0, 0, "SD", "SD")
+        outcomes.append(dict(zip(OUTCOME_COLUMNS, values, strict=True)))
+    info = CohortInfo(name="tiny", origin=Origin.REAL, modality="CT", phases=("arterial",), patients=3)
+    write_tables(folder, info, pd.DataFrame(patients), pd.DataFrame(outcomes))
+    return folder
+
+
+def test_template_is_written_and_explained(tmp_path, capsys):
+    assert invoke(["cohort", "template", "--out", str(tmp_path / "t.csv")]) == 0
+    assert (tmp_path / "t.csv").read_text(encoding="utf-8").startswith("patient_id,")
+    assert "treatment_start" in capsys.readouterr().err
+
+
+def test_check_of_a_valid_cohort(cohort, capsys):
+    assert invoke(["cohort", "check", str(cohort), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["patients"] == 3
+    assert document["findings"] == []
+    assert invoke(["cohort", "check", str(cohort)]) == 0
+    assert "nothing is wrong" in capsys.readouterr().out
+
+
+def test_check_of_a_changed_cohort_fails_and_says_what(cohort, capsys):
+    table = pd.read_csv(cohort / "patients.csv")
+    table.loc[0, "albumin"] = 3800.0
+    table.loc[1, "baseline_total_ml"] = 500.0
+    table.loc[2, "split"] = "exam"
+    table.to_csv(cohort / "patients.csv", index=False)
+    assert invoke(["cohort", "check", str(cohort), "--json"]) == 1
+    findings = {(f["where"], f["what"].split()[0]) for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert findings >= {("cohort.json", "the"), ("P0", "albumin"), ("P1", "baseline_total_ml"), ("P2", "its")}
+
+
+def test_check_of_no_cohort(tmp_path, capsys):
+    assert invoke(["cohort", "check", str(tmp_path)]) == 1
+    assert "not a cohort" in capsys.readouterr().err
+
+
+def test_prepare_lists_every_problem_and_names_nobody(tmp_path, capsys):
+    def edit(_: int, ds) -> None:
+        ds.PatientID, ds.StudyDate = "SECRET-1", "20240220"
+
+    spec = SeriesSpec(edit=edit)
+    write_series(tmp_path / "archive", spec, np.zeros((2, 8, 8), dtype=np.int16), (3.0, 2.0, 2.0))
+    row = {"patient_id": "SECRET-1", "study_date": "2024-02-20", "treatment_start": "2024-03-01",
+           "regimen_id": "tace", "centre": "A"}  # fmt: skip
+    rows = [row, {**row, "study_date": "2024-04-20"}, {**row, "patient_id": "SECRET-2"}]
+    write_table(tmp_path / "t.csv", rows)
+    command = ["cohort", "prepare", str(tmp_path / "archive"), "--table", str(tmp_path / "t.csv")]
+    salt = ["--salt", str(tmp_path / "salt")]
+    assert invoke([*command, "--out", str(tmp_path / "out"), *salt]) == 3
+    said = capsys.readouterr()
+    assert "2 problem(s)" in said.err
+    assert "SECRET" not in said.out + said.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_salt_may_not_lie_in_the_cohort(tmp_path):
+    out = tmp_path / "out"
+    arguments = ["--table", "t.csv", "--out", str(out), "--salt", str(out / "salt")]
+    assert invoke(["cohort", "prepare", str(tmp_path), *arguments]) == 2
+    assert not out.exists()
