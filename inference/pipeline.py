@@ -1,6 +1,6 @@
 """The ordered stages of a forecast.
 
-select -> load -> segment -> generate -> respond -> survive -> compare
+select -> load -> segment -> generate -> respond -> check_images -> survive -> compare
 
 To add a step: a file in ``inference/stages`` and one line in `run`.
 """
@@ -20,12 +20,13 @@ from inference.errors import ModelError
 from inference.imaging.measurement import liver_ml
 from inference.imaging.phase_evidence import PhaseReader
 from inference.models.catalogue import default_folders, load_model
-from inference.models.protocols import Generator, Progress, Segmenter, SurvivalModel
+from inference.models.protocols import Generator, LesionOutliner, Progress, Segmenter, SurvivalModel
 from inference.models.seg_in_study import SegInStudy
 from inference.models.segmenter_chain import SegmenterChain
 from inference.randomness import RandomStreams
 from inference.results import BundleInfo, RegimenForecast, StudyResults
 from inference.settings import PipelineSettings
+from inference.stages.check_images import check_images
 from inference.stages.compare import compare
 from inference.stages.generate import generate
 from inference.stages.load import load
@@ -46,6 +47,7 @@ class Bundles:
     generator: Generator
     survival: SurvivalModel
     phase: PhaseReader | None = None
+    outliner: LesionOutliner | None = None
 
     @classmethod
     def shipped(cls) -> Bundles:
@@ -78,10 +80,14 @@ class Bundles:
         missing = [k for k in (BundleKind.GENERATOR, BundleKind.SURVIVAL) if k not in models]
         if missing:
             raise ModelError(f"there is no {missing[0]} bundle")
-        own = (models[BundleKind.SEGMENTER],) if BundleKind.SEGMENTER in models else ()
-        chain = SegmenterChain((SegInStudy(), *site, *own))
-        phase = models.get(BundleKind.PHASE)
-        return cls(chain, models[BundleKind.GENERATOR], models[BundleKind.SURVIVAL], phase)
+        own = models.get(BundleKind.SEGMENTER)
+        return cls(
+            segmenter=SegmenterChain((SegInStudy(), *site, *((own,) if own else ()))),
+            generator=models[BundleKind.GENERATOR],
+            survival=models[BundleKind.SURVIVAL],
+            phase=models.get(BundleKind.PHASE),
+            outliner=own,
+        )
 
     def infos(self) -> Mapping[str, BundleInfo]:
         """Return what each model is, by its part in the forecast; the segmenter may be one of several."""
@@ -161,6 +167,8 @@ def run(
         )
     with stages.stage("respond", "measuring response", 0.9):
         points = [respond(baseline, segmentation, lesions, course) for course in courses]
+    with stages.stage("check", "looking at the generated images", 0.92):
+        points = check_images(baseline, segmentation, points, bundles.outliner)
     with stages.stage("survive", "predicting survival", 0.97):
         clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
         survival = survive(clinical, lesions, settings, bundles.survival)

@@ -7,7 +7,7 @@ times in months after the start of treatment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeAlias
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     NOTHING_MEASURABLE = "NothingMeasurable"
     COMPARISON_NOT_SUPPORTED = "ComparisonNotSupported"
     BEYOND_FOLLOW_UP = "BeyondFollowUp"
+    IMAGE_NOT_CHECKED = "ImageNotChecked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +398,30 @@ class GeneratedCourse:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """Tumour outlined again on a generated image, beside the map that it was drawn from.
+
+    Attributes
+    ----------
+    dice : float
+        Overlap of the outlined tumour with the tumour of the map, 1 where neither has any.
+    baseline_dice : float
+        The same on the baseline image: what the segmenter itself is worth on this patient.
+    tumour_ml : float
+    recist11 : Response or NotAssessed
+        From what was outlined on the baseline and on the generated image.
+    """
+
+    dice: float
+    baseline_dice: float
+    tumour_ml: float
+    recist11: Response | NotAssessed
+
+
+NOT_CHECKED = NotAssessed(Reason.IMAGE_NOT_CHECKED, "the generated image was not outlined again")
+
+
+@dataclass(frozen=True, slots=True)
 class TimePoint:
     """One forecast time point: what was generated, and what was measured on it."""
 
@@ -405,6 +430,7 @@ class TimePoint:
     viable_ml: float
     recist11: Response | NotAssessed
     mrecist: Response | NotAssessed
+    image_check: ImageCheck | NotAssessed = NOT_CHECKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -486,7 +512,28 @@ class StudyResults:
     timings_s: Mapping[str, float]
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people are told about the input, the outlines and the generated images."""
+        return (*self.baseline.warnings, *self.segmentation.warnings, *_image_doubts(self.forecasts))
+
+    @property
     def demonstration(self) -> bool:
         """Whether any bundle is mechanistic or trained on simulated patients."""
         words = ("mechanistic", "simulated")
         return any(b.trained_on.startswith(words) for b in self.bundles.values())
+
+
+_DICE_LOST = 0.25
+
+
+def _image_doubts(forecasts: Sequence[RegimenForecast]) -> tuple[str, ...]:
+    """Name the images that a segmenter reads otherwise than the maps they were drawn from."""
+    return tuple(
+        f"{forecast.name}: outlined again on the generated image of month {point.generated.months:g}, the "
+        f"tumour agrees less with the map (Dice {found.dice:.2f}) than on the baseline "
+        f"({found.baseline_dice:.2f}); look at the image before relying on its response."
+        for forecast in forecasts
+        for point in forecast.time_points
+        if isinstance(found := point.image_check, ImageCheck)
+        and found.dice < found.baseline_dice - _DICE_LOST
+    )

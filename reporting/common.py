@@ -144,7 +144,7 @@ def character_set(results: StudyResults) -> str:
     header = source_header(results)
     texts = [str(header[k].value) for k in PATIENT_AND_STUDY if k in header]
     texts += [f.name for f in results.forecasts]
-    texts += [*results.baseline.warnings, *results.segmentation.warnings]
+    texts += results.warnings
     texts += [str(v.value) for v in results.clinical.used.values.values()]
     try:
         "".join(texts).encode("latin-1")

@@ -154,7 +154,7 @@ def _refusal_part(page: _Page, results: StudyResults) -> None:
         _heading(page, "Not assessed, and why")
         for line in lines:
             _bullet(page, line)
-    warnings = [*results.baseline.warnings, *results.segmentation.warnings]
+    warnings = list(results.warnings)
     if warnings:
         _heading(page, "Warnings")
         for line in warnings:

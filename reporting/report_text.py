@@ -61,7 +61,7 @@ def _texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
     if not isinstance(results.comparison, NotAssessed):
         for reason in results.comparison.reasons:
             yield codes.COMPARISON, reason
-    for warning in (*results.baseline.warnings, *results.segmentation.warnings):
+    for warning in results.warnings:
         yield codes.WARNING, warning
     for rejected in results.baseline.rejected:
         yield codes.WARNING, f"A series was not used ({rejected.modality}): {rejected.reason}"

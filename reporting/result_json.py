@@ -15,6 +15,7 @@ from inference.case import ClinicalRecord
 from inference.results import (
     BundleInfo,
     Comparison,
+    ImageCheck,
     LesionMeasurement,
     NotAssessed,
     RegimenForecast,
@@ -70,7 +71,7 @@ def result_document(
         "regimens": [_regimen(f, uids, primary) for f in results.forecasts],
         "second_opinions": [],
         "comparison": _comparison(results),
-        "warnings": [*results.baseline.warnings, *results.segmentation.warnings],
+        "warnings": list(results.warnings),
         "objects": _objects(written),
     }
 
@@ -172,6 +173,18 @@ def _time_point(point: TimePoint, uids: Mapping[str, str], primary: str) -> Json
         "mrecist": _response(point.mrecist),
         "viable_ml": round(point.viable_ml, 2),
         "interval80": [round(low, 2), round(high, 2)],
+        "image_check": _image_check(point.image_check),
+    }
+
+
+def _image_check(check: ImageCheck | NotAssessed) -> Json:
+    if isinstance(check, NotAssessed):
+        return _not_assessed(check)
+    return {
+        "dice": round(check.dice, 4),
+        "baseline_dice": round(check.baseline_dice, 4),
+        "tumour_ml": round(check.tumour_ml, 2),
+        "recist11": _response(check.recist11),
     }
 
 

@@ -9,11 +9,15 @@ from inference.case import Case, ClinicalRecord
 from inference.randomness import RandomStreams
 from inference.results import (
     Baseline,
+    Box,
     BundleInfo,
     GeneratedCourse,
+    Grid,
     LesionMeasurement,
+    Mask,
     Segmentation,
     Survival,
+    Voxels,
 )
 from inference.settings import PipelineSettings, Regimen
 
@@ -35,6 +39,23 @@ class Segmenter(Protocol):
 
         Raises `SegmentationMissing` with the reason where there is none to be had.
         """
+        ...
+
+
+class LesionOutliner(Protocol):
+    """Outlines tumours on an image of a patient whose liver is known."""
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the outliner was trained on."""
+        ...
+
+    def covers(self, modality: str) -> bool:
+        """Whether images of a modality can be outlined."""
+        ...
+
+    def outline(self, values: Voxels, grid: Grid, modality: str, liver: Mask, box: Box) -> Mask:
+        """Return the tumours in a box of a volume, of which `liver` is the liver, tumours included."""
         ...
 
 

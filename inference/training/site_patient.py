@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from inference.case import Phase
+from inference.clinical.response_course import classify_mrecist, classify_recist11, smallest_target_mm
 from inference.errors import InferenceError, RejectedInput, TrainingDataError
 from inference.imaging.measurement import measure_lesions
 from inference.imaging.resampling import aligned_grid, nearest_label, share_of
@@ -29,12 +30,7 @@ from inference.results import (
     Tissue,
 )
 from inference.settings import Frozen, SegmentationLimits
-from inference.stages.respond import (
-    ARTERIAL_PHASES,
-    classify_mrecist,
-    classify_recist11,
-    smallest_target_mm,
-)
+from inference.stages.respond import ARTERIAL_PHASES
 from inference.training.cohort import NO_VALUE, FollowUpImages, PatientImages, write_images
 from inference.training.pairing import Pairing, pair_lesions, renumbered
 from inference.training.registration import (
@@ -446,7 +442,7 @@ def _outcomes(
     task: PatientTask, baseline: ReadStudy, kept: Sequence[_FollowUp]
 ) -> list[Mapping[str, object]]:
     lesions = _measured(baseline, baseline, baseline.lesions_in_full())
-    smallest = smallest_target_mm(baseline.baseline)
+    smallest = smallest_target_mm(baseline.baseline.primary)
     courses = [f.measured for f in kept]
     recist = classify_recist11(lesions, courses, smallest)
     mrecist = classify_mrecist(lesions, courses, smallest)

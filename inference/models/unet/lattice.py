@@ -42,10 +42,21 @@ def covering(grid: Grid, spacing_mm: float) -> Lattice:
 
 def around(lattice: Lattice, box: Box, margin_mm: float, spacing_mm: float) -> Lattice:
     """Return a lattice of another spacing over a box of one, with a margin inside its bounds."""
-    origin, last = np.array(lattice.origin_mm), np.array(lattice.shape) - 1
+    edge = np.array(lattice.origin_mm) - lattice.spacing_mm / 2.0
     low = np.maximum(np.array(box.start) * lattice.spacing_mm - margin_mm, 0.0)
-    high = np.minimum(np.array(box.stop) * lattice.spacing_mm + margin_mm, last * lattice.spacing_mm)
-    return _between(np.stack([origin + low, origin + high]), spacing_mm)
+    high = np.minimum(
+        np.array(box.stop) * lattice.spacing_mm + margin_mm, np.array(lattice.shape) * lattice.spacing_mm
+    )
+    return _between(np.stack([edge + low, edge + high]), spacing_mm)
+
+
+def within(grid: Grid, box: Box, margin_mm: float, spacing_mm: float) -> Lattice:
+    """Return a lattice over a box of a grid, with a margin that stays in the grid."""
+    steps = margin_mm / np.array(grid.spacing_mm)
+    low = np.maximum(np.array(box.start) - steps, 0.0) - 0.5
+    high = np.minimum(np.array(box.stop) + steps, grid.shape) - 0.5
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1)
+    return _between(grid.to_patient(corners.T)[:, ::-1], spacing_mm)
 
 
 def _between(points_zyx: FloatArray, spacing_mm: float) -> Lattice:

@@ -31,7 +31,8 @@ from inference.results import Grid, Labels, Mask, Voxels
 
 _MULTIPLE_COARSE = 16
 _MULTIPLE_FINE = 8
-_MARGIN_MM = 16.0
+MARGIN_MM = 16.0
+"""What the fine network sees around the liver."""
 _LEAST_COARSE_ML = 20.0
 _SHIFTS_MM = (0.0, COARSE_SPACING_MM / 2.0)
 """The coarse network looks at lattices that lie half a voxel apart; their mean is smoother."""
@@ -76,10 +77,19 @@ class CoarseFinding:
 
 @dataclass(frozen=True, slots=True)
 class FineFinding:
-    """Probability of each `LiverPart` on a fine lattice around the liver, (part, z, y, x)."""
+    """What the fine network says around the liver.
+
+    Attributes
+    ----------
+    shares : array of float32, (part, z, y, x)
+        Probability of each `LiverPart`.
+    guess : array of float32, (z, y, x)
+        Probability of the liver by the coarse network, on the fine lattice.
+    """
 
     lattice: Lattice
     shares: Voxels
+    guess: Voxels
 
 
 def _normalised(values: Voxels, modality: str) -> Voxels:
@@ -135,17 +145,24 @@ def find_liver(values: Voxels, grid: Grid, networks: Networks, coarse: CoarseFin
     """Look at the liver closely; None where the coarse network found none to look at."""
     if coarse.liver_ml < _LEAST_COARSE_ML:
         return None
-    lattice = around(coarse.lattice, box_of(coarse.liver, 0), _MARGIN_MM, FINE_SPACING_MM)
-    image = to_lattice(values, grid, lattice, outside_value(networks.modality))
+    lattice = around(coarse.lattice, box_of(coarse.liver, 0), MARGIN_MM, FINE_SPACING_MM)
     guess = between_lattices(coarse.shares[Organ.LIVER], coarse.lattice, lattice, 0.0)
+    return look_closely(values, grid, networks, lattice, guess)
+
+
+def look_closely(
+    values: Voxels, grid: Grid, networks: Networks, lattice: Lattice, guess: Voxels
+) -> FineFinding:
+    """Tell the parts of the liver apart on a fine lattice, given a guess of where the liver is."""
+    image = to_lattice(values, grid, lattice, outside_value(networks.modality))
     liver = float(np.median(image[guess > 0.8])) if (guess > 0.8).any() else float(np.median(image))
     window = _normalised(image, networks.modality)
     relative = relative_input(image, liver, relative_scale(networks.modality, liver))
     shares = _probabilities(networks.fine, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
-    return FineFinding(lattice, shares)
+    return FineFinding(lattice, shares, guess)
 
 
 def liver_share(fine: FineFinding) -> Voxels:
-    """Return the probability of the liver as a whole on the fine lattice."""
+    """Return the probability of the liver as a whole on the fine lattice, the mean of both networks'."""
     parts = [LiverPart.PARENCHYMA, LiverPart.LESION, LiverPart.VESSEL]
-    return np.asarray(fine.shares[parts].sum(axis=0), dtype=np.float32)
+    return np.asarray((fine.shares[parts].sum(axis=0) + fine.guess) / 2.0, dtype=np.float32)

@@ -17,10 +17,11 @@ from inference.case import Case
 from inference.errors import ImplausibleSegmentation, ModelError, SegmentationMissing
 from inference.imaging.boxes import box_of
 from inference.imaging.segmentations import Structure
-from inference.models.unet.lattice import box_on_grid, from_lattice
+from inference.models.unet.lattice import box_on_grid, from_lattice, to_lattice, within
 from inference.models.unet.network import UNet
 from inference.models.unet.organs import FINE_SPACING_MM, LiverPart, Organ
 from inference.models.unet.predict import (
+    MARGIN_MM,
     CoarseFinding,
     FineFinding,
     Networks,
@@ -28,6 +29,7 @@ from inference.models.unet.predict import (
     find_organs,
     largest_part,
     liver_share,
+    look_closely,
 )
 from inference.results import (
     Baseline,
@@ -179,6 +181,26 @@ class UnetSegmenter:
         if fine is None:
             raise ImplausibleSegmentation("there is no liver in the field of view")
         return _on_grid(fine, coarse, grid, spec)
+
+    def covers(self, modality: str) -> bool:
+        """Whether images of a modality can be outlined."""
+        return modality in self.networks
+
+    def outline(self, values: Voxels, grid: Grid, modality: str, liver: Mask, box: Box) -> Mask:
+        """Return the lesions in a box of a volume, of which `liver` is the liver, lesions included.
+
+        Parameters
+        ----------
+        values : array of float32, (slices, rows, columns)
+        liver : array of bool, shape of the box
+        """
+        networks, spec = self.networks[modality], self.specs[modality]
+        known = np.zeros(grid.shape, np.float32)
+        known[box.slices] = liver
+        lattice = within(grid, box, MARGIN_MM, FINE_SPACING_MM)
+        fine = look_closely(values, grid, networks, lattice, to_lattice(known, grid, lattice, 0.0))
+        lesion = from_lattice(fine.shares[LiverPart.LESION], lattice, grid, box) > spec.lesion_threshold
+        return _lesions(lesion & liver, grid.voxel_ml, spec.smallest_lesion_ml) > 0
 
 
 def _load(folder: Path, spec: NetworkSpec) -> UNet:

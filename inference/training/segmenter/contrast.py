@@ -227,9 +227,10 @@ def _mr_mean(kind: str, rng: np.random.Generator) -> FloatArray:
     return np.asarray(mean)
 
 
-def smooth_field(shape: tuple[int, int, int], length: float) -> Tensor:
+def smooth_field(shape: tuple[int, int, int], length: float | tuple[float, float, float]) -> Tensor:
     """Return smooth noise of about unit deviation over `length` voxels, from torch's generator."""
-    coarse = [max(2, int(np.ceil(n / length)) + 1) for n in shape]
+    lengths = length if isinstance(length, tuple) else (length, length, length)
+    coarse = [max(2, int(np.ceil(n / each)) + 1) for n, each in zip(shape, lengths, strict=True)]
     noise = torch.randn(1, 1, *coarse)
     return functional.interpolate(noise, size=shape, mode="trilinear", align_corners=True)[0, 0]
 
@@ -250,6 +251,15 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
         shape[2 + axis] = -1
         x = functional.conv3d(functional.pad(x, padding, mode="replicate"), kernel.reshape(shape))
     return x[0, 0]
+
+
+def ct_shading(shape: tuple[int, int, int], rng: np.random.Generator) -> Tensor:
+    """Return HU added by beam hardening, in half of the scans: bands from side to side, and a slow drift."""
+    if rng.random() < 0.5:
+        return torch.zeros(shape)
+    bands = smooth_field(shape, (20.0, float(rng.uniform(5.0, 12.0)), 40.0))
+    drift = smooth_field(shape, 24.0)
+    return bands * float(rng.uniform(0.0, 14.0)) + drift * float(rng.uniform(0.0, 8.0))
 
 
 def paint(labels: Tensor, contrast: Contrast) -> Tensor:

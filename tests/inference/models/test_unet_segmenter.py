@@ -19,6 +19,7 @@ from inference.models.unet.lattice import (
     covering,
     from_lattice,
     to_lattice,
+    within,
 )
 from inference.models.unet.network import UNet, padded
 from inference.models.unet.organs import LiverPart, Organ, ct_input
@@ -76,6 +77,31 @@ def test_a_finer_lattice_lies_where_the_coarse_one_does() -> None:
     moved = between_lattices(values, coarse, fine, 0.0)
     middle = np.array(fine.origin_mm) + 2.0 * np.argwhere(moved > 0.5).mean(axis=0)
     assert tuple(middle) == pytest.approx((20.0, 16.0, 24.0), abs=1e-6)
+
+
+def test_a_finer_lattice_keeps_the_first_and_the_last_slice() -> None:
+    grid = _grid((6, 40, 40))
+    full = np.ones(grid.shape, np.float32)
+    coarse = covering(grid, 4.0)
+    everything = Box((0, 0, 0), coarse.shape)
+    for fine in (around(coarse, everything, 16.0, 2.0), within(grid, Box((0, 0, 0), grid.shape), 16.0, 2.0)):
+        back = from_lattice(to_lattice(full, grid, fine, 0.0), fine, grid, Box((0, 0, 0), grid.shape))
+        assert (back > 0.5).all()
+
+
+def test_lesions_are_outlined_in_a_liver_that_is_known(tmp_path: Path) -> None:
+    segmenter = UnetSegmenter.from_bundle(_bundle(tmp_path / "b"))
+    assert segmenter.covers("CT")
+    assert not segmenter.covers("MR")
+    fine = segmenter.networks["CT"].fine
+    with torch.no_grad():
+        fine.head.weight.zero_()
+        assert fine.head.bias is not None
+        fine.head.bias.copy_(torch.eye(len(LiverPart))[LiverPart.LESION] * 9.0)
+    grid = _grid()
+    liver = _ball(grid, (0.0, 0.0, 60.0), 25.0) > 0.5
+    found = segmenter.outline(np.zeros(grid.shape, np.float32), grid, "CT", liver, Box((0, 0, 0), grid.shape))
+    assert np.array_equal(found, liver)
 
 
 def test_the_network_takes_any_multiple_and_padding_makes_one() -> None:
@@ -154,7 +180,7 @@ def _findings(
         0.1,
         1.0,
     )
-    return coarse, FineFinding(lattice, shares)
+    return coarse, FineFinding(lattice, shares, organ.astype(np.float32))
 
 
 def _limits() -> SegmenterSpec:

@@ -5,6 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from inference.case import Phase
+from inference.clinical.response_course import smallest_target_mm
 from inference.results import (
     Baseline,
     Box,
@@ -23,7 +24,7 @@ from inference.results import (
     Tissue,
     TissueMap,
 )
-from inference.stages.respond import measure_baseline, respond, smallest_target_mm
+from inference.stages.respond import measure_baseline, respond
 
 SHAPE = (3, 60, 200)
 BOX = Box((0, 0, 0), SHAPE)
@@ -133,9 +134,9 @@ def test_small_lesions_are_no_targets():
 
 
 def test_thick_slices_need_larger_targets():
-    assert smallest_target_mm(baseline_of(thickness="5")) == 10
-    assert smallest_target_mm(baseline_of(thickness="7.5")) == 15
-    assert smallest_target_mm(baseline_of(thickness="", spacing=8.0)) == 16
+    assert smallest_target_mm(baseline_of(thickness="5").primary) == 10
+    assert smallest_target_mm(baseline_of(thickness="7.5").primary) == 15
+    assert smallest_target_mm(baseline_of(thickness="", spacing=8.0).primary) == 16
     points = assess(bars({1: 14}), bars({1: 4}), baseline=baseline_of(thickness="7.5"))
     assert isinstance(points[0].recist11, NotAssessed)
 
