@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli.train_generator import generator
+from dicom_node.cli.train_phase import phase
 from dicom_node.cli.train_segmenter import segmenter
 
 app = typer.Typer(no_args_is_help=True, help="Fit a model and write its bundle.")
@@ -18,6 +20,8 @@ def train() -> None:
 
 
 app.command()(segmenter)
+app.command()(phase)
+app.command()(generator)
 
 
 @app.command("cox-hcc-tace-seg")
