@@ -249,6 +249,13 @@ def open_database(data_dir: Path) -> Engine:
     return engine
 
 
+def empty_database() -> Engine:
+    """Return a database in memory without rows: what a data folder without a node has to say."""
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    return engine
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """One write transaction: takes the write lock at once (waiting up to 30 s), commits at the end."""

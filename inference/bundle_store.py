@@ -3,7 +3,9 @@
 A bundle is a folder with ``metadata.json`` and any other files. The metadata give ``name``,
 ``version``, ``trained_on`` and ``sha256``, the digest over all other files; and, so that the program
 knows what to do with it, ``kind`` and ``format``. ``schema`` (1 where absent), ``minimum_program`` and
-``metrics`` are optional.
+``metrics`` are optional. ``metadata_sha256`` is the digest over the metadata themselves: what a bundle
+says of its training and its figures is verified like its weights, because it decides what is written
+into every result.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from inference.errors import ModelError
 from inference.results import BundleInfo
 
 METADATA = "metadata.json"
+METADATA_DIGEST = "metadata_sha256"
 _SHIPPED = Path(__file__).parent / "bundles"
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -54,13 +57,21 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
+def metadata_digest(metadata: Mapping[str, Any]) -> str:
+    """Return the SHA-256 over a bundle's metadata but the two digests, whatever their order and layout."""
+    told = {key: value for key, value in metadata.items() if key not in ("sha256", METADATA_DIGEST)}
+    same_as_read = json.loads(json.dumps(told))
+    return hashlib.sha256(json.dumps(same_as_read, sort_keys=True).encode()).hexdigest()
+
+
 def load_metadata(name_or_path: str | Path) -> tuple[BundleInfo, dict[str, Any]]:
     """Return what a bundle is and all of its metadata, after its files were verified.
 
     Raises
     ------
     ModelError
-        The bundle is absent, its metadata cannot be read, or a file differs from the digest.
+        The bundle is absent, its metadata cannot be read or were changed, or a file differs from the
+        digest.
     """
     folder = bundle_folder(name_or_path)
     try:
@@ -73,6 +84,8 @@ def load_metadata(name_or_path: str | Path) -> tuple[BundleInfo, dict[str, Any]]
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"the metadata of the model bundle {folder.name} cannot be read") from error
+    if metadata.get(METADATA_DIGEST, metadata_digest(metadata)) != metadata_digest(metadata):
+        raise ModelError(f"the metadata of the model bundle {folder.name} were changed after it was sealed")
     if digest(folder) != info.sha256:
         raise ModelError(f"the model bundle {folder.name} is damaged: its files differ from its digest")
     return info, metadata
@@ -94,8 +107,8 @@ def read_parameters(name_or_path: str | Path, file_name: str, model: type[_Model
 
 
 def seal(folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a bundle's metadata with the digest of its present files."""
-    sealed = {**metadata, "sha256": digest(folder)}
+    """Write a bundle's metadata with the digests of its present files and of the metadata."""
+    sealed = {**metadata, "sha256": digest(folder), METADATA_DIGEST: metadata_digest(metadata)}
     text = json.dumps(sealed, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / METADATA).write_text(text, encoding="utf-8")
 

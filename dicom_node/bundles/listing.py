@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.bundles.activation import Activations, bundle_name
-from dicom_node.bundles.store import all_folders, verified
+from dicom_node.bundles.store import all_folders, models_folder, verified
 from inference.bundle_store import METADATA, describe, shipped_folders
 from inference.errors import ModelError
 
@@ -22,6 +22,11 @@ class BundleStatus(StrEnum):
     AVAILABLE = "available"
     DAMAGED = "damaged"
     INCOMPATIBLE = "incompatible"
+    MISSING = "missing"
+
+
+UNUSABLE = (BundleStatus.DAMAGED, BundleStatus.INCOMPATIBLE, BundleStatus.MISSING)
+"""States in which no job can be made with a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,28 @@ def listed_folder(folder: Path) -> ListedBundle:
 
 
 def listed(activations: Activations) -> tuple[ListedBundle, ...]:
-    """Return all bundles, shipped ones first, each verified."""
+    """Return all bundles, shipped ones first, each verified; and those in force that are not there."""
     active = activations.named_in_force()
-    return tuple(_listed(folder, set(active.values())) for folder in all_folders(activations.data_dir))
+    found = [_listed(folder, set(active.values())) for folder in all_folders(activations.data_dir)]
+    known = {bundle.sha256 for bundle in found}
+    models = models_folder(activations.data_dir)
+    absent = [
+        ListedBundle(
+            name="?",
+            kind=str(kind),
+            version="",
+            sha256=sha256,
+            trained_on="",
+            status=BundleStatus.MISSING,
+            origin="installed",
+            folder=models / sha256,
+            problem="it is in force and not there; install it again, or roll back",
+            in_force=True,
+        )
+        for kind, sha256 in active.items()
+        if sha256 not in known
+    ]
+    return (*found, *absent)
 
 
 def _listed(folder: Path, active: set[str]) -> ListedBundle:

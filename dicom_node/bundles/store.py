@@ -65,18 +65,29 @@ def install(source: Path, data_dir: Path) -> BundleDescription:
     Raises
     ------
     ModelError
-        The bundle is absent, damaged or incompatible; nothing was installed.
+        The bundle is absent, damaged or incompatible, or one with the same weights that says other
+        things of itself is installed; nothing was installed.
     ConfigurationError
         The bundle cannot be read, or the data folder cannot be written.
     """
     bundle = verified(bundle_folder(source.absolute()))
     target = models_folder(data_dir) / bundle.info.sha256
-    if not _is_whole(target):
+    if _is_whole(target):
+        _same_words(bundle, describe(target))
+    else:
         try:
             _copy_in(bundle, target)
         except OSError as error:
             raise ConfigurationError(f"the bundle cannot be installed: {error.strerror or error}") from error
     return describe(target)
+
+
+def _same_words(bundle: BundleDescription, installed: BundleDescription) -> None:
+    if dict(bundle.metadata) != dict(installed.metadata):
+        raise ModelError(
+            f"the files of {bundle.info.name} {bundle.info.version} are installed already, as "
+            f"{installed.info.name} {installed.info.version}, whose metadata differ"
+        )
 
 
 def _is_whole(folder: Path) -> bool:

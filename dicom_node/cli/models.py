@@ -23,13 +23,24 @@ app = typer.Typer(
     help="""Models: list, show, verify, install, activate and roll back.
 
 A bundle is a folder of weights with metadata: its kind (segmenter, phase, generator or survival), its
-version, what it was trained on, and a digest over its files. Some come with the product; `hepatocast
+version, what it was trained on, how well it did, and digests. Some come with the product; `hepatocast
 train` makes others from a site's own archive. One of each kind is active.
 
 A node that runs uses a newly activated bundle from its next job on; a job that runs finishes with those
-it began with. Nothing needs to be restarted.
+it began with. Nothing needs to be restarted, and no study is lost. Results say which bundles made them,
+and a study that is sent again after a change is forecast anew.
 
-Example: `hepatocast models install my_bundle/`, then `hepatocast models activate NAME`
+To replace a shipped bundle by one of your own:
+
+1. `hepatocast train segmenter ... --out my_bundle` writes the bundle;
+
+2. `hepatocast evaluate --model segmenter ...` measures it on cases it has not seen;
+
+3. `hepatocast models install my_bundle` verifies it and copies it into the node;
+
+4. `hepatocast models activate DIGEST` puts it in force, once it could be loaded;
+
+5. `hepatocast models rollback segmenter` returns to the one before, should it disappoint.
 """,
 )
 
@@ -43,6 +54,7 @@ NameArgument = Annotated[
 
 
 def _open(config: list[Path] | None) -> Activations:
+    """Open the activations of the node; its data folder is made where it is not there."""
     from dicom_node.bundles.activation import Activations
     from dicom_node.clock import system_clock
     from dicom_node.database import open_database
@@ -50,6 +62,19 @@ def _open(config: list[Path] | None) -> Activations:
 
     settings = load_settings(config or [])
     return Activations(open_database(settings.data_dir), settings.data_dir, system_clock)
+
+
+def _look(config: list[Path] | None) -> Activations:
+    """Open the activations to look at them: where there is no node yet, nothing is made."""
+    from dicom_node.bundles.activation import Activations
+    from dicom_node.clock import system_clock
+    from dicom_node.database import database_file, empty_database
+    from dicom_node.settings import load_settings
+
+    settings = load_settings(config or [])
+    if database_file(settings.data_dir).is_file():
+        return _open(config)
+    return Activations(empty_database(), settings.data_dir, system_clock)
 
 
 def _document(bundle: ListedBundle) -> dict[str, Any]:
@@ -70,7 +95,9 @@ def _table(bundles: tuple[ListedBundle, ...]) -> RenderableType:
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List all bundles, each verified: active, available, damaged or incompatible.
+    """List all bundles, each verified: active, available, damaged, incompatible or missing.
+
+    Below them come the site's own segmenters of the configuration: available, or why not.
 
     Example: hepatocast models list --config site.yaml
     """
@@ -80,7 +107,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     from dicom_node.settings import load_settings
     from inference.models.plugins.table import plugin_states
 
-    found = listed(_open(config))
+    found = listed(_look(config))
     states = plugin_states(load_settings(config or []).models)
     if as_json:
         document = {"bundles": [_document(b) for b in found], "segmenters": [asdict(s) for s in states]}
@@ -104,7 +131,7 @@ def show(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = 
 
     Example: hepatocast models show mechanistic
     """
-    bundle = _open(config).find(name)
+    bundle = _look(config).find(name)
     if as_json:
         typer.echo(json.dumps(dict(bundle.metadata), indent=1, sort_keys=True))
         return
@@ -126,9 +153,9 @@ def verify(
 
     Example: hepatocast models verify my_bundle/
     """
-    from dicom_node.bundles.listing import BundleStatus, listed, listed_folder
+    from dicom_node.bundles.listing import UNUSABLE, listed, listed_folder
 
-    activations = _open(config)
+    activations = _look(config)
     if name is not None and (Path(name) / "metadata.json").is_file():
         found: tuple[ListedBundle, ...] = (listed_folder(Path(name)),)
     elif name is not None:
@@ -140,7 +167,7 @@ def verify(
     else:
         for b in found:
             typer.echo(f"{b.name} {b.version} {b.sha256[:DIGEST_SHOWN]}: {b.problem or 'whole'}")
-    if any(b.status in (BundleStatus.DAMAGED, BundleStatus.INCOMPATIBLE) for b in found):
+    if any(b.status in UNUSABLE for b in found):
         raise typer.Exit(1)
 
 
@@ -169,6 +196,8 @@ def install(
 @app.command()
 def activate(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Put a bundle in force for its kind, from the next job on.
+
+    It is verified and loaded first: one that cannot be loaded leaves everything as it was.
 
     Example: hepatocast models activate 4f0c19d2 --config site.yaml
     """
@@ -206,8 +235,11 @@ def rollback(
 
 @app.command()
 def history(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show when which bundle was activated or rolled back."""
-    changes = _open(config).history()
+    """Show when which bundle was activated or rolled back.
+
+    Example: hepatocast models history --config site.yaml
+    """
+    changes = _look(config).history()
     if as_json:
         rows = [{**asdict(c), "kind": str(c.kind), "event": str(c.event)} for c in changes]
         typer.echo(json.dumps(rows, indent=1))

@@ -48,7 +48,7 @@ class PatientSpec:
     """
 
     shape: tuple[int, int, int] = (60, 256, 256)
-    step_mm: tuple[float, float, float] = (3.0, 1.45, 1.45)
+    step_mm: tuple[float, float, float] = (3.0, 1.6, 1.6)
     phases: tuple[Phase, ...] = (Phase.ARTERIAL, Phase.PORTAL_VENOUS)
     tumour_diameters_mm: tuple[float, ...] = (62.0, 36.0, 20.0)
     noise_hu: float = 11.0

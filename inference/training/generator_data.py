@@ -20,7 +20,7 @@ from inference.models.flow.conditions import (
     prepare,
     request_maps,
 )
-from inference.results import FloatArray, Voxels
+from inference.results import FloatArray
 from inference.settings import Regimen
 from inference.training.cohort import NO_VALUE, Cohort, FollowUpImages, PatientImages
 from inference.training.features import clinical_of, crop_of, lesion_ml
@@ -112,27 +112,57 @@ class Batch:
     weight: Tensor
 
 
-def batch_of(
-    example: Example,
-    target: Target,
-    conditions: FloatArray,
-    mirrored: bool,
-    device: torch.device,
-) -> Batch:
-    """Return tensors of a follow-up, mirrored in the back-to-front axis or not."""
-    prepared = example.prepared
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of an example is seen: a window, and whether it is mirrored from back to front."""
 
-    def tensor(values: Voxels | npt.NDArray[Any]) -> Tensor:
-        array = np.flip(values, axis=-2) if mirrored else values
+    window: tuple[slice, slice, slice]
+    mirrored: bool = False
+
+    @classmethod
+    def whole(cls, example: Example) -> View:
+        """Return the view that a trained network has."""
+        z, y, x = (slice(0, n) for n in example.prepared.lesion.shape)
+        return cls((z, y, x))
+
+    @classmethod
+    def drawn(cls, example: Example, rng: np.random.Generator, size: int) -> View:
+        """Return a window of at most a size around a random voxel of a lesion, mirrored or not.
+
+        Boxes of large tumours take several times as long as a window of them, and teach no more.
+        """
+        lesion = example.prepared.lesion
+        places = np.flatnonzero(lesion)
+        centre = np.unravel_index(int(places[int(rng.integers(len(places)))]), lesion.shape)
+        window = []
+        for middle, extent in zip(centre, lesion.shape, strict=True):
+            wanted = min(size, extent)
+            start = min(max(int(middle) - wanted // 2, 0), extent - wanted)
+            # Haar bands pair voxels: every window starts at the same parity.
+            start -= start % 2
+            window.append(slice(start, start + wanted))
+        return cls((window[0], window[1], window[2]), bool(rng.integers(2)))
+
+    def tensor(self, values: npt.NDArray[Any], device: torch.device, step: int = 1) -> Tensor:
+        """Return a batch of one of an array (channels, z, y, x) whose voxels are `step` times as large."""
+        z, y, x = (slice(s.start // step, s.stop // step) for s in self.window)
+        seen = values[:, z, y, x]
+        array = np.flip(seen, axis=-2) if self.mirrored else seen
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None].to(device)
 
+
+def batch_of(
+    example: Example, target: Target, conditions: FloatArray, view: View, device: torch.device
+) -> Batch:
+    """Return tensors of a follow-up."""
+    prepared = example.prepared
     return Batch(
-        tensor(prepared.fields),
-        tensor(request_maps(prepared, target.request)),
+        view.tensor(prepared.fields, device),
+        view.tensor(request_maps(prepared, target.request), device, 2),
         torch.from_numpy(conditions.astype(np.float32))[None].to(device),
-        tensor(target.fractions) / 255.0,
-        tensor(target.change),
-        tensor(target.weight[None]),
+        view.tensor(target.fractions, device) / 255.0,
+        view.tensor(target.change, device),
+        view.tensor(target.weight[None], device),
     )
 
 
@@ -151,7 +181,7 @@ class Examples:
         cohorts: Sequence[Cohort],
         ids: Sequence[tuple[int, str]],
         regimens: Mapping[str, Regimen],
-        room: int = 2_000_000_000,
+        room: int = 3_000_000_000,
     ) -> None:
         self._cohorts, self._regimens, self._room = cohorts, regimens, room
         self.ids = tuple(ids)

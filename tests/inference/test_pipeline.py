@@ -18,7 +18,7 @@ PHANTOM = Phantom(shape=(24, 64, 64), spacing_mm=(5.0, 5.0, 5.0))
 TACE = Regimen(id="tace", name="TACE", tace=(TaceSession(day=0),), source="test")
 HAIC = Regimen(id="haic", name="HAIC", haic_days=(0, 21), source="test")
 SETTINGS = PipelineSettings(regimens=(TACE, HAIC), months=(1.0, 3.0), best_response=False)
-STAGES = ("load", "segment", "respond", "generate", "survive", "compare")
+STAGES = ("load", "segment", "respond", "generate", "check", "survive", "compare")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from inference.bundle_store import bundle_folder, load_metadata
@@ -107,7 +108,7 @@ class LearnedGenerator:
             network = ChangeNetwork(settings.network)
             weights = load_file(folder / "models" / f"{settings.draw.value}.safetensors")
             network.load_state_dict({k: v.float() for k, v in weights.items()})
-        except (OSError, ValueError, ValidationError, RuntimeError) as error:
+        except (OSError, ValueError, ValidationError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"the generator of the model bundle {folder.name} cannot be read") from error
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = network.eval().requires_grad_(False).to(device)

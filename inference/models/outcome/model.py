@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from scipy.special import ndtr
 from scipy.stats import poisson
@@ -117,7 +118,7 @@ class OutcomeModel:
             text = (folder / "outcome.json").read_text(encoding="utf-8")
             settings = OutcomeSettings.model_validate(json.loads(text))
             arrays = {k: v.astype(np.float64) for k, v in load_file(folder / "outcome.safetensors").items()}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(f"the outcome model of the bundle {folder.name} cannot be read") from error
         return cls(settings, arrays)
 

@@ -26,6 +26,11 @@ from inference.results import BundleInfo, FloatArray, Grid, Voxels
 from inference.settings import Frozen
 
 SHIPPED = "phase"
+STRANGE_FROM = 1.8
+"""Inputs farther than this from those that were learned from are not judged; 1 is the usual distance.
+
+A real portal venous CT had 0.7, simulated scans 0.5 to 1.0, phantoms of spheres above 2.
+"""
 WEIGHTS = "classifier.safetensors"
 DESCRIPTION = "classifier.json"
 
@@ -75,7 +80,9 @@ class PhaseClassifier:
         return cls(info, networks)
 
     def from_organs(self, organs: Mapping[str, float], modality: str) -> Mapping[Phase, float] | None:
-        """Return the probability of each phase from organ values; None where nothing but liver is known.
+        """Return the probability of each phase from organ values.
+
+        None where nothing but liver is known, or the values are like none that were learned from.
 
         Parameters
         ----------
@@ -88,14 +95,22 @@ class PhaseClassifier:
         return self._probabilities(f"{modality.lower()}_organs", organ_features(organs, modality), modality)
 
     def from_image(self, values: Voxels, grid: Grid, modality: str) -> Mapping[Phase, float] | None:
-        """Return the probability of each phase from a volume; None where it shows too little of a body."""
+        """Return the probability of each phase from a volume.
+
+        None where it shows too little of a body, or is like none that was learned from.
+        """
         features = image_features(values, grid, modality)
         if features is None:
             return None
         return self._probabilities(f"{modality.lower()}_image", features, modality)
 
-    def _probabilities(self, network: str, features: FloatArray, modality: str) -> Mapping[Phase, float]:
-        shares = self.networks[network].probabilities(features[None])[0]
+    def _probabilities(
+        self, network: str, features: FloatArray, modality: str
+    ) -> Mapping[Phase, float] | None:
+        learned = self.networks[network]
+        if learned.strangeness(features) > STRANGE_FROM:
+            return None
+        shares = learned.probabilities(features[None])[0]
         return {phase: float(share) for phase, share in zip(PHASES[modality], shares, strict=True)}
 
 

@@ -63,6 +63,12 @@ class Perceptron:
         scaled = (inputs - self.mean) / self.scale
         return np.asarray(np.clip(np.nan_to_num(scaled, nan=0.0), -LARGEST_INPUT, LARGEST_INPUT))
 
+    def strangeness(self, inputs: FloatArray) -> float:
+        """Return the root mean square distance of inputs (inputs,) from the mean, in units of spread."""
+        known = inputs[np.isfinite(inputs)]
+        scaled = (known - self.mean[np.isfinite(inputs)]) / self.scale[np.isfinite(inputs)]
+        return float(np.sqrt(np.mean(scaled**2))) if known.size else float("inf")
+
     def probabilities(self, inputs: FloatArray) -> FloatArray:
         """Return the probability of each class, (n, classes), of inputs (n, inputs)."""
         hidden = np.tanh(self.standardised(inputs) @ self.weight_1 + self.bias_1)

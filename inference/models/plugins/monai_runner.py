@@ -2,8 +2,8 @@
 
 A process of its own, because the configuration of a bundle may hold Python expressions. Of the
 configuration it uses ``preprocessing``, ``network_def`` (or ``network``), ``inferer`` and
-``postprocessing``; loading from disk and saving are done here, so that neither nibabel nor
-pytorch-ignite is needed. Weights are read as tensors only, never as pickled objects.
+``postprocessing``; loading from disk and saving are done here, so that pytorch-ignite is not needed.
+Weights are read as tensors only, never as pickled objects.
 """
 
 from __future__ import annotations

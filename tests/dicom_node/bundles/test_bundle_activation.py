@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import shutil
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ from dicom_node.bundles.activation import Activations
 from dicom_node.bundles.listing import BundleStatus, listed
 from dicom_node.database import open_database
 from dicom_node.errors import ConfigurationError
-from inference.bundle_store import BundleKind, bundle_folder, describe
+from inference.bundle_store import METADATA, BundleKind, bundle_folder, describe, seal
 from inference.errors import ModelError
+from inference.models.catalogue import LOADERS
 from tests.builders.model_bundles import damage, variant
 
 GENERATOR = BundleKind.GENERATOR
@@ -120,6 +124,33 @@ def test_an_incompatible_bundle_is_refused_with_the_reason(
     assert store.installed_folders(node.data_dir) == ()
 
 
+def test_what_a_bundle_says_of_itself_is_verified_too(node: Activations, tmp_path: Path):
+    """Someone makes a mechanistic bundle one of real patients: results would lose their mark."""
+    folder = variant(tmp_path / "bundle")
+    text = (folder / METADATA).read_text(encoding="utf-8")
+    (folder / METADATA).write_text(text.replace('"trained_on": "mechanistic"', '"trained_on": "real: ours"'))
+    with pytest.raises(ModelError, match="metadata .* were changed"):
+        store.install(folder, node.data_dir)
+    (folder / METADATA).write_text(json.dumps(json.loads(text)), encoding="utf-8")
+    assert store.install(folder, node.data_dir).info.trained_on == "mechanistic", "layout is no change"
+
+
+def test_the_same_weights_under_another_version_are_not_taken_for_the_same(node: Activations, tmp_path: Path):
+    folder = variant(tmp_path / "bundle", version="1.1.0")
+    store.install(folder, node.data_dir)
+    store.install(folder, node.data_dir)
+    seal(folder, {**describe(folder).metadata, "version": "1.2.0"})
+    with pytest.raises(ModelError, match="installed already, as mechanistic 1.1.0"):
+        store.install(folder, node.data_dir)
+
+
+def test_every_loader_is_there():
+    """Formats that the trainings write: a name that leads nowhere would show only in a hospital."""
+    for place in LOADERS.values():
+        module, _, name = place.partition(":")
+        assert callable(reduce(getattr, name.split("."), importlib.import_module(module))), place
+
+
 def test_a_damaged_bundle_is_refused_and_nothing_is_left_of_it(node: Activations, tmp_path: Path):
     folder = variant(tmp_path / "bundle")
     damage(folder)
@@ -162,6 +193,10 @@ def test_an_active_bundle_that_was_damaged_is_an_error_and_not_replaced_by_anoth
     shutil.rmtree(node.data_dir / "models" / sha256)
     with pytest.raises(ModelError, match="install it again"):
         node.in_force()
+    (missing,) = (b for b in listed(node) if b.status is BundleStatus.MISSING)
+    assert (missing.sha256, missing.kind, missing.in_force) == (sha256, "generator", True)
+    node.roll_back(GENERATOR)
+    assert node.in_force().digests[GENERATOR] == describe("mechanistic").info.sha256
 
 
 def test_a_model_that_cannot_be_loaded_is_not_activated(node: Activations, tmp_path: Path):
@@ -170,8 +205,6 @@ def test_a_model_that_cannot_be_loaded_is_not_activated(node: Activations, tmp_p
     (folder / "calibrated.json").write_text("{}", encoding="utf-8")
     sealed = variant(tmp_path / "sealed", version="1.1.0")
     shutil.copy(folder / "calibrated.json", sealed)
-    from inference.bundle_store import seal
-
     seal(sealed, {**describe(bundle_folder("mechanistic")).metadata, "version": "1.1.0"})
     bundle = store.install(sealed, node.data_dir)
     with pytest.raises(ModelError, match="calibrated.json"):

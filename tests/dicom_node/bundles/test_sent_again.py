@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node.bundles.activation import ModelsInForce
+from dicom_node.bundles.record import note_models
 from dicom_node.database import reading, repeat
 from dicom_node.intake.index import NOTE_REPEATS_EVERY_S, Outcome
 from dicom_node.jobs.ledger import ResultRow
@@ -124,15 +125,14 @@ def test_a_job_that_runs_is_not_disturbed_and_looked_at_afterwards(tmp_path: Pat
     site = Site(tmp_path, clock)
     site.send()
     row = site.node.ledger.start(1)
-    from dicom_node.bundles.record import note_models
-
     note_models(site.node.database, 1, row.fence, "a", {})
     site.models = "b"
     site.send()
     assert site.node.states() == ["RUNNING"]
     site.node.ledger.accept_results(1, row.fence, [])
+    assert site.node.states() == ["DONE"]
     site.node.assembler.step()
-    assert site.node.states() == ["SUPERSEDED", "RECEIVING"]
+    assert site.node.states() == ["SUPERSEDED", "QUEUED"], "its images came long ago: nothing to wait for"
 
 
 def test_a_study_of_many_objects_is_noted_once(site: Site) -> None:

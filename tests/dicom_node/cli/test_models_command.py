@@ -71,3 +71,16 @@ def test_wrong_names_are_wrong_usage(config, capsys):
     assert invoke(["models", "rollback", "nothing", "--config", config]) == 2
     assert invoke(["models", "rollback", "generator", "--config", config]) == 2
     assert "nothing to roll back" in capsys.readouterr().err
+
+
+def test_looking_makes_no_data_folder(config, tmp_path, capsys):
+    for command in (["list"], ["show", "mechanistic"], ["verify"], ["history"]):
+        assert invoke(["models", *command, "--config", config]) == 0
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_help_shows_the_whole_way(capsys):
+    assert invoke(["models", "--help"]) == 0
+    out = capsys.readouterr().out
+    for word in ("train", "evaluate", "install", "activate", "rollback"):
+        assert f"hepatocast {word}" in out or f"hepatocast models {word}" in out

@@ -1,0 +1,208 @@
+"""How the networks of a generator are fitted: settings, losses, and the figure of a validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.models.flow.conditions import without_condition
+from inference.models.flow.network import MULTIPLE, ChangeNetwork, Drawn, image_change
+from inference.models.flow.sampler import Draw, SamplerSettings, precision, sample, state_of
+from inference.settings import Frozen
+from inference.training.generator_data import Batch, Examples, View, batch_of, conditions_of
+from inference.training.outcome import OutcomeTraining
+
+
+class GeneratorTraining(Frozen):
+    """How a generator is trained. The defaults take about 90 minutes of one core for 1,500 patients."""
+
+    name: str = Field("generator", pattern=r"^[a-z][a-z0-9_]{1,40}$")
+    version: str = "1"
+    regression_steps: int = Field(1200, gt=0)
+    flow_steps: int = Field(1800, gt=0)
+    learning_rate: float = Field(1.5e-3, gt=0)
+    widths: tuple[int, ...] = (32, 64, 96, 128)
+    window: int = Field(64, gt=0, multiple_of=MULTIPLE, description="most voxels a side that a step sees")
+    condition_dropout: float = Field(0.1, ge=0, lt=1)
+    tissue_weight: float = Field(4.0, description="cross-entropy in and around lesions over that elsewhere")
+    change_weight: float = 1.0
+    deep_weight: float = Field(0.05, ge=0, description="of the deep-feature difference, in flow training")
+    deep_every: int = Field(4, gt=0, description="steps between two that have the deep-feature loss")
+    validate_every: int = Field(300, gt=0)
+    validation_follow_ups: int = Field(12, ge=0)
+    patience: int = Field(4, gt=0, description="validations without a better figure before stopping early")
+    sampler: SamplerSettings = SamplerSettings()
+    outcome: OutcomeTraining = OutcomeTraining()
+    seed: int = Field(0, ge=0)
+
+
+# ------------------------------------------------------------------ losses
+
+
+def tissue_loss(drawn: Drawn, batch: Batch, lesion_weight: float) -> Tensor:
+    """Cross-entropy of the fractions, heavier where there was or is tumour."""
+    whole = torch.cat([1.0 - batch.fractions.sum(dim=1, keepdim=True), batch.fractions], dim=1).clamp_min(0.0)
+    loss = -(whole * functional.log_softmax(drawn.logits, dim=1)).sum(dim=1, keepdim=True)
+    tumour = (batch.fractions.sum(dim=1, keepdim=True) + batch.fields[:, 3:6].sum(dim=1, keepdim=True)) > 0.02
+    weight = batch.weight * (1.0 + lesion_weight * tumour.float())
+    return (loss * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def change_loss(drawn: Drawn, batch: Batch) -> Tensor:
+    """Squared and absolute difference of the change of the images that were acquired."""
+    change = image_change(drawn.fractions, batch.fields[:, 3:6], drawn.levels)
+    acquired = batch.conditions[:, _ACQUIRED, None, None, None]
+    error = (change - batch.change) * batch.weight * acquired
+    tumour = (batch.fractions.sum(dim=1, keepdim=True) + batch.fields[:, 3:6].sum(dim=1, keepdim=True)) > 0.02
+    weight = (batch.weight * (0.05 + tumour.float())).expand_as(error)
+    figure = error.square() + 0.3 * error.abs()
+    return (figure * weight).sum() / (weight * acquired).sum().clamp_min(1.0)
+
+
+_ACQUIRED = slice(7 + 2 + 4 + 1, 7 + 2 + 4 + 3)
+
+
+class DeepFeatures(nn.Module):
+    """Features of an image and its tissues by the frozen first levels of the regression network."""
+
+    def __init__(self, network: ChangeNetwork) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False).eval()
+
+    def forward(self, batch: Batch, fractions: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features at two scales of the baseline with a change."""
+        fields = torch.cat([batch.fields[:, :2] + change, batch.fields[:, 2:3], fractions], dim=1)
+        net = self.network
+        embedding = net.embedding(torch.zeros_like(batch.conditions), fields.new_ones(len(fields)))
+        first = net.encoders[0](net.encode(fields, torch.zeros_like(batch.requests), embedding), embedding)
+        second = net.encoders[1](net.down[0](first), embedding)
+        return first, second
+
+    def difference(self, drawn: Drawn, batch: Batch) -> Tensor:
+        """Return the mean difference of the features of the drawn and of the true follow-up."""
+        made = image_change(drawn.fractions, batch.fields[:, 3:6], drawn.levels)
+        with torch.no_grad():
+            truth = self(batch, batch.fractions, batch.change)
+        total = made.new_zeros(())
+        for a, b in zip(self(batch, drawn.fractions, made), truth, strict=True):
+            scale = b.float().std().clamp_min(1e-3)
+            total = total + (a.float() - b.float()).abs().mean() / scale
+        return total
+
+
+def _drawn_batch(
+    examples: Examples, settings: GeneratorTraining, rng: np.random.Generator, device: torch.device
+) -> Batch:
+    example, target = examples.drawn(rng)
+    conditions = conditions_of(example, target)
+    dropped = rng.uniform() < settings.condition_dropout
+    if dropped:
+        conditions = without_condition(conditions)
+    batch = batch_of(example, target, conditions, View.drawn(example, rng, settings.window), device)
+    if dropped:
+        batch.requests.zero_()
+    return batch
+
+
+def regression_loss(
+    examples: Examples, settings: GeneratorTraining
+) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+    """Return the loss of the one-step network."""
+
+    def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
+        device = next(model.parameters()).device
+        batch = _drawn_batch(examples, settings, rng, device)
+        with precision(device):
+            drawn = model(batch.fields, batch.requests, batch.conditions, None, torch.ones(1, device=device))
+        return tissue_loss(drawn, batch, settings.tissue_weight) + settings.change_weight * change_loss(
+            drawn, batch
+        )
+
+    return loss
+
+
+def noise_level(rng: np.random.Generator, shift: float) -> float:
+    """Return a random noise level of 0 to 1; a shift above 1 makes high ones more frequent (Esser 2024)."""
+    u = float(rng.uniform(0.02, 1.0))
+    return shift * u / (1.0 + (shift - 1.0) * u)
+
+
+def flow_loss(
+    examples: Examples, settings: GeneratorTraining, deep: DeepFeatures | None
+) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+    """Return the loss of flow matching, with the clean change as the prediction."""
+
+    def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
+        device = next(model.parameters()).device
+        batch = _drawn_batch(examples, settings, rng, device)
+        sigma = noise_level(rng, settings.sampler.shift)
+        clean = state_of(
+            batch.fractions * batch.weight, batch.fields[:, 3:6] * batch.weight, batch.change * batch.weight
+        )
+        noise = torch.randn_like(clean)
+        state = (1.0 - sigma) * clean + sigma * noise
+        level = torch.full((1,), sigma, device=device)
+        with precision(device):
+            drawn = model(batch.fields, batch.requests, batch.conditions, state, level)
+        total = tissue_loss(drawn, batch, settings.tissue_weight)
+        total = total + settings.change_weight * change_loss(drawn, batch)
+        if deep is not None and rng.integers(settings.deep_every) == 0:
+            with precision(device):
+                total = total + settings.deep_weight * settings.deep_every * deep.difference(drawn, batch)
+        return total
+
+    return loss
+
+
+# ------------------------------------------------------------------ validation
+
+
+def validation(
+    examples: Examples, settings: GeneratorTraining, draw: Draw
+) -> Callable[[nn.Module], float] | None:
+    """Return a figure of a network on fixed follow-ups: cross-entropy and error of the image change."""
+    rng = np.random.default_rng(settings.seed + 11)
+    chosen = [
+        (i, j)
+        for i in range(len(examples))
+        if (e := examples.get(i)) is not None
+        for j in range(len(e.targets))
+    ]
+    if not chosen or settings.validation_follow_ups == 0:
+        return None
+    order = rng.permutation(len(chosen))[: settings.validation_follow_ups]
+    fixed = [chosen[i] for i in order.tolist()]
+
+    def figure(model: nn.Module) -> float:
+        assert isinstance(model, ChangeNetwork)
+        device = next(model.parameters()).device
+        total = 0.0
+        for number, (i, j) in enumerate(fixed):
+            example = examples.get(i)
+            assert example is not None  # chosen above
+            target = example.targets[j]
+            batch = batch_of(example, target, conditions_of(example, target), View.whole(example), device)
+            drawn = _answer(model, batch, draw, settings, number)
+            total += float(tissue_loss(drawn, batch, settings.tissue_weight) + change_loss(drawn, batch))
+        return total / len(fixed)
+
+    return figure
+
+
+def _answer(
+    model: ChangeNetwork, batch: Batch, draw: Draw, settings: GeneratorTraining, number: int
+) -> Drawn:
+    device = batch.fields.device
+    if draw is Draw.REGRESSION:
+        with precision(device):
+            drawn = model(batch.fields, batch.requests, batch.conditions, None, torch.ones(1, device=device))
+        return Drawn(drawn.logits.float(), drawn.levels.float())
+    generator = torch.Generator().manual_seed(settings.seed + number)
+    shape = (1, 40, *(n // 2 for n in batch.fields.shape[2:]))
+    noise = torch.randn(shape, generator=generator).to(device)
+    return sample(model, batch.fields, batch.requests, batch.conditions, noise, settings.sampler)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.bundle_store import BundleKind, describe
+from inference.case import ClinicalRecord, ClinicalValue, Phase
+from inference.errors import ModelError, UnsupportedRegimen
+from inference.imaging.measurement import viable_ml
+from inference.models.catalogue import load_model
+from inference.models.flow.generator import Course, LearnedGenerator
+from inference.models.flow.sampler import Draw
+from inference.models.protocols import Generator
+from inference.randomness import RandomStreams
+from inference.results import Baseline, GeneratedCourse, Segmentation, TimePointKind, Tissue
+from inference.settings import PipelineSettings, Regimen
+from tests.builders.flow_bundles import HAIC, TACE, TRIPLE, write_flow_bundle
+from tests.builders.liver_volumes import baseline, segmented
+
+CT = (Phase.PORTAL_VENOUS, Phase.ARTERIAL)
+MR = (Phase.T1_ARTERIAL,)
+TWO = ((0.0, -20.0, 0.0, 14.0), (0.0, 22.0, 6.0, 10.0))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_flow_bundle(tmp_path_factory.mktemp("bundles") / "flow")
+
+
+@pytest.fixture(scope="module")
+def generator(bundle: Path) -> LearnedGenerator:
+    return LearnedGenerator.from_bundle(bundle)
+
+
+def course(
+    generator: Generator,
+    regimen: Regimen = TACE,
+    shown: Segmentation | None = None,
+    phases: tuple[Phase, ...] = CT,
+    months: tuple[float, ...] = (3.0,),
+    seed: int = 0,
+    best: bool = False,
+    clinical: ClinicalRecord | None = None,
+    images: Baseline | None = None,
+) -> GeneratedCourse:
+    segmentation = shown or segmented(TWO)
+    settings = PipelineSettings(regimens=(regimen,), months=months, best_response=best)
+    return generator.generate(
+        images or baseline(segmentation, phases),
+        segmentation,
+        clinical or ClinicalRecord(),
+        regimen,
+        settings,
+        RandomStreams(seed),
+    )
+
+
+def test_bundle_is_loaded_by_its_kind_and_format(bundle) -> None:
+    assert describe(bundle).kind is BundleKind.GENERATOR
+    model = load_model(bundle, BundleKind.GENERATOR)
+    assert isinstance(model, LearnedGenerator)
+    assert model.info.trained_on.startswith("simulated")
+
+
+@pytest.mark.parametrize("phases", [CT, MR], ids=["ct", "mr"])
+@pytest.mark.parametrize("regimen", [TACE, HAIC], ids=lambda r: r.id)
+def test_images_change_inside_the_liver_and_nowhere_else(generator, regimen, phases) -> None:
+    shown = segmented(TWO)
+    images = baseline(shown, phases)
+    point = course(generator, regimen, shown, images=images).time_points[0]
+    liver = np.zeros(images.primary.grid.shape, bool)
+    liver[shown.labels.box.slices] = shown.labels.tissue > 0
+    assert len(point.images) == len(phases)
+    for image, volume in zip(point.images, images.volumes, strict=True):
+        whole = volume.stored.copy()
+        whole[image.box.slices] = image.stored
+        changed = whole != volume.stored
+        assert changed.any()
+        assert not (changed & ~liver).any()
+        assert image.stored.dtype == volume.stored.dtype
+        assert 0 <= whole.min() <= whole.max() <= 4095
+    assert np.array_equal(point.labels.tissue > 0, shown.labels.tissue > 0)
+
+
+def test_same_seed_gives_the_same_bytes_and_sampled_courses_differ_by_seed(bundle, generator) -> None:
+    first, again = course(generator), course(LearnedGenerator.from_bundle(bundle))
+    for a, b in zip(first.time_points[0].images, again.time_points[0].images, strict=True):
+        assert a.stored.tobytes() == b.stored.tobytes()
+    assert first.time_points[0].labels.lesion.tobytes() == again.time_points[0].labels.lesion.tobytes()
+    assert first.trajectory == again.trajectory
+    sampled = dataclasses.replace(generator, course=Course.SAMPLED)
+    volumes = {course(sampled, seed=s).trajectory[3].viable_ml for s in range(4)}
+    assert len(volumes) == 4
+
+
+def test_sampled_courses_of_two_regimens_share_their_noise(generator) -> None:
+    sampled = dataclasses.replace(generator, course=Course.SAMPLED)
+    tace, haic = (
+        [course(sampled, r, seed=s).trajectory[3].viable_ml for s in range(8)] for r in (TACE, HAIC)
+    )
+    assert np.corrcoef(tace, haic)[0, 1] > 0.8
+    assert np.std(tace) > 0.05 * np.mean(tace)
+
+
+def test_prepared_generator_gives_what_the_generator_gives(generator) -> None:
+    shown = segmented(TWO)
+    images = baseline(shown, CT)
+    once = generator.prepared(images, shown, RandomStreams(3))
+    assert once.info == generator.info
+    for regimen in (TACE, TRIPLE):
+        a = course(once, regimen, shown, seed=3, images=images)
+        b = course(generator, regimen, shown, seed=3, images=images)
+        assert a.trajectory == b.trajectory
+        assert np.array_equal(a.time_points[0].images[0].stored, b.time_points[0].images[0].stored)
+
+
+@pytest.mark.parametrize("draw", list(Draw))
+def test_maps_have_the_volume_of_the_trajectory(bundle, draw) -> None:
+    generator = LearnedGenerator.from_bundle(bundle, draw=draw)
+    shown = segmented(TWO)
+    images = baseline(shown, CT)
+    found = course(generator, TACE, shown, months=(1.0, 3.0, 6.0), images=images)
+    stated = {p.months: p for p in found.trajectory}
+    for point in found.time_points:
+        volume = viable_ml(point.labels, images.primary.grid)
+        asked = stated[point.months]
+        assert volume == pytest.approx(asked.viable_ml, rel=0.05, abs=0.05)
+        assert asked.viable_ml_interval80 == point.viable_ml_interval80
+        low, high = point.viable_ml_interval80
+        assert low <= asked.viable_ml <= high
+        total = (point.labels.lesion > 0).sum() * images.primary.grid.voxel_ml
+        assert total == pytest.approx(asked.total_ml, rel=0.05, abs=0.05)
+        assert ((point.labels.tissue >= Tissue.VIABLE) == (point.labels.lesion > 0)).all()
+
+
+def test_each_lesion_keeps_its_number(generator) -> None:
+    shown = segmented(TWO)
+    labels = course(generator, TACE, shown).time_points[0].labels
+    for number in (1, 2):
+        before, after = shown.labels.lesion == number, labels.lesion == number
+        assert (before & after).sum() > 0.8 * after.sum()
+
+
+def test_less_is_left_under_the_stronger_regimen(generator) -> None:
+    left = {r.id: course(generator, r).trajectory[3].viable_ml for r in (TACE, HAIC, TRIPLE)}
+    assert left["tace_haic_tki_pd1"] < left["tace"] < left["haic"]
+
+
+def test_best_response_is_the_month_of_least_viable_tumour(generator) -> None:
+    found = course(generator, TRIPLE, months=(1.0,), best=True)
+    points = {p.kind: p for p in found.time_points}
+    best = points[TimePointKind.BEST_RESPONSE]
+    least = min(found.trajectory[1:], key=lambda p: p.viable_ml)
+    assert best.months == least.months
+    assert [p.months for p in found.time_points] == sorted(p.months for p in found.time_points)
+
+
+def test_necrosis_is_darker_than_viable_tumour_where_the_network_says_so(bundle) -> None:
+    """Images are computed from maps: a network whose tissues have fixed levels gives exactly those."""
+    generator = LearnedGenerator.from_bundle(bundle, draw=Draw.REGRESSION)
+    levels = {0: 0.45, 1: -0.25, 2: -0.45, 3: -0.75, 4: 2.8, 5: 2.5, 6: 0.0, 7: 0.0}
+    for parameter in generator.network.head.parameters():
+        parameter.zero_()
+    for channel, level in levels.items():
+        generator.network.head.bias[32 + channel] = level
+    shown = segmented(((0.0, 0.0, 0.0, 22.0),))
+    images = baseline(shown, CT)
+    point = course(generator, TACE, shown, images=images).time_points[0]
+    arterial = images.volumes[1]
+    before, after = arterial.values(), arterial.stored.copy()
+    after[point.images[1].box.slices] = point.images[1].stored
+    change = after - 1024.0 - before
+    tissue = np.zeros(before.shape, np.uint8)
+    tissue[point.labels.box.slices] = point.labels.tissue
+    was = np.zeros(before.shape, np.uint8)
+    was[shown.labels.box.slices] = shown.labels.tissue
+    core = was == Tissue.VIABLE
+    by_tissue = {t: float(np.median(change[core & (tissue == t)])) for t in (Tissue.VIABLE, Tissue.NECROSIS)}
+    oil = float(np.median(change[core & (tissue == Tissue.LIPIODOL)]))
+    # Levels in units of 100 HU: viable to necrotic is -90, viable to lipiodol 235.
+    assert by_tissue[Tissue.NECROSIS] < by_tissue[Tissue.VIABLE] - 40.0
+    assert oil > by_tissue[Tissue.VIABLE] + 100.0
+
+
+def test_clinical_values_matter_and_may_be_absent(generator) -> None:
+    record = ClinicalRecord({"afp": ClinicalValue("afp", 20000.0, "ng/ml")})
+    told, untold = course(generator, clinical=record), course(generator)
+    assert told.trajectory != untold.trajectory
+
+
+def test_liver_without_tumour_stays_as_it_is(generator) -> None:
+    shown = segmented(())
+    images = baseline(shown, CT)
+    found = course(generator, TACE, shown, images=images)
+    point = found.time_points[0]
+    assert np.array_equal(point.images[0].stored, images.primary.stored[point.images[0].box.slices])
+    assert point.labels is shown.labels
+    assert all(p.viable_ml == 0.0 for p in found.trajectory)
+
+
+def test_tumour_that_is_all_necrosis_is_drawn_without_viable_tissue(generator) -> None:
+    shown = segmented(((0.0, 0.0, 0.0, 15.0),), core_mm=99.0)
+    point = course(generator, TACE, shown).time_points[0]
+    assert not (point.labels.tissue == Tissue.VIABLE).any()
+
+
+def test_regimen_month_or_modality_that_was_not_trained_is_refused(tmp_path, generator) -> None:
+    other = TACE.model_copy(update={"id": "ablation", "name": "Ablation"})
+    with pytest.raises(UnsupportedRegimen, match="Ablation"):
+        course(generator, other)
+    with pytest.raises(UnsupportedRegimen, match="6 months"):
+        course(generator, months=(12.0,))
+    only_ct = LearnedGenerator.from_bundle(write_flow_bundle(tmp_path / "ct", modalities=("CT",)))
+    with pytest.raises(ModelError, match="MR"):
+        course(only_ct, phases=MR)
+
+
+def test_damaged_bundle_is_refused(tmp_path) -> None:
+    folder = write_flow_bundle(tmp_path / "damaged", modalities=("CT",))
+    weights = folder / "models" / "flow.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError):
+        LearnedGenerator.from_bundle(folder)
