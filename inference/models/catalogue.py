@@ -26,7 +26,6 @@ DEFAULT_BUNDLES: Mapping[BundleKind, str] = {
 LOADERS: Mapping[tuple[BundleKind, str], str] = {
     (BundleKind.GENERATOR, "mechanistic"): "inference.models.mechanistic:MechanisticGenerator.from_bundle",
     (BundleKind.GENERATOR, "flow"): "inference.models.flow.generator:LearnedGenerator.from_bundle",
-    (BundleKind.GENERATOR, "flow"): "inference.models.flow.generator:LearnedGenerator.from_bundle",
     (BundleKind.SURVIVAL, "cox"): "inference.models.cox:load_cox_model",
     (BundleKind.PHASE, "phase_perceptron"): "inference.models.phase:PhaseClassifier.from_bundle",
     (BundleKind.SEGMENTER, "unet"): "inference.models.unet:UnetSegmenter.from_bundle",

@@ -74,7 +74,7 @@ def test_what_cannot_be_known_is_not_assessed(results):
 
 def test_timings_and_bundles_are_recorded(results, bundles):
     assert tuple(results.timings_s) == STAGES
-    assert set(results.bundles) == {"segmenter", "generator", "survival"}
+    assert set(results.bundles) == {"segmenter", "phase", "generator", "survival"}
     segmenter = results.segmentation.bundle
     assert results.bundles == {**bundles.infos(), "segmenter": segmenter}
     assert segmenter.name == "segmentation in the study"
