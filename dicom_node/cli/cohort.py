@@ -13,15 +13,14 @@ import typer
 from dicom_node.cli.terminal import progress_bar
 
 if TYPE_CHECKING:
+    from dicom_node.settings import NodeSettings
+    from inference.imaging.phase_evidence import PhaseReader
     from inference.models.protocols import Segmenter
     from inference.training.cohort_check import CohortSummary
     from inference.training.site_pseudonyms import Pseudonyms
     from inference.training.site_table import Problem
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Cohorts that imaging models are trained on and measured with: make one, check one.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 FAILED, REFUSED = 1, 3
 
@@ -35,7 +34,22 @@ class Outlines(StrEnum):
 
 @app.callback()
 def cohort() -> None:
-    """Make or check a cohort that imaging models are trained on."""
+    """Cohorts that imaging models are trained on and measured with: make one of your archive, check one.
+
+    You need the DICOM studies before and after treatment, in a folder of any arrangement, and a table
+    that says when treatment began, and with which regimen.
+
+    1. `hepatocast cohort template --out patients.csv` writes an example of the table and explains it;
+
+    2. `hepatocast cohort prepare archive/ --table patients.csv --out cohort/ --salt FILE` reads, outlines,
+    registers and measures the studies; see its report.md and registration.png;
+
+    3. `hepatocast cohort check cohort/` says whether the cohort is whole, and what it holds;
+
+    4. `hepatocast train generator cohort/ --out my_bundle/` learns from its training patients, and
+    `hepatocast evaluate --model generator --bundle my_bundle/ --cohort cohort/ ...` measures on its test
+    patients.
+    """
 
 
 @app.command("template")
@@ -68,7 +82,8 @@ def prepare(
     name: Annotated[str, typer.Option(help="Name of the cohort; goes into bundles trained on it.")] = "site",
     modality: Annotated[str, typer.Option(help="CT or MR; studies of the other one are left out.")] = "CT",
     segmentation: Annotated[
-        Outlines, typer.Option(help="Whose outlines are used: those in the studies, or else the default's.")
+        Outlines,
+        typer.Option(help="Whose outlines are used: those in the studies only, or else a program's too."),
     ] = Outlines.IN_STUDY,
     keys: Annotated[
         Path | None,
@@ -84,11 +99,13 @@ def prepare(
     """Make a cohort from a folder of DICOM studies and a table of dates and regimens.
 
     Baseline and follow-ups are read as a study is read for a forecast, with the liver and tumours of a
-    segmentation object in each study (with --segmentation automatic the default segmenter outlines the
-    others; studies that it is unsure of are left out). Follow-ups are registered to the baseline; one
-    whose registration is not good enough is left out. Volumes and response (RECIST 1.1, mRECIST) are
-    measured on each study's own images. All problems of the table are listed at once, before any image is
-    read.
+    segmentation object in each study. With --segmentation automatic the others are outlined by the site's
+    own segmenters of the configuration, or else by the segmenter in force; studies whose outlines are
+    doubtful are left out. Contrast phases are told by descriptions, times and images.
+
+    Follow-ups are registered to the baseline; one whose registration is not good enough is left out.
+    Volumes and response (RECIST 1.1, mRECIST) are measured on each study's own images. All problems of
+    the table are listed at once, before any image is read.
 
     Patients get pseudonyms; the cohort and its report hold no identifier, date or UID. report.md says who
     was left out and why, registration.png shows every pair.
@@ -107,6 +124,8 @@ def prepare(
     if modality not in ("CT", "MR"):
         raise typer.BadParameter("must be CT or MR", param_hint="--modality")
     settings = SiteSettings.model_validate({"modality": modality, "registration": {"modality": modality}})
+    site = load_settings(config or [])
+    models = _Models(site)
     order = SiteOrder(
         archive=archive,
         table=table,
@@ -114,8 +133,9 @@ def prepare(
         name=name,
         pseudonyms=_pseudonyms(salt, out),
         keys=None if keys is None else read_keys(keys),
-        regimen_ids=tuple(r.id for r in load_settings(config or []).regimens),
-        segmenter=_segmenter(segmentation),
+        regimen_ids=tuple(r.id for r in site.regimens),
+        segmenter=models.segmenter(segmentation),
+        reader=models.phase_reader(),
         workers=workers,
     )
     splits = SplitSettings(minimum_patients=minimum_patients, seed=seed)
@@ -134,19 +154,40 @@ def prepare(
     )
 
 
-def _segmenter(outlines: Outlines) -> Segmenter:
-    from inference.bundle_store import BundleKind
-    from inference.errors import TrainingDataError
-    from inference.models.catalogue import default_folders, load_model
-    from inference.models.seg_in_study import SegInStudy
-    from inference.models.segmenter_chain import SegmenterChain
+class _Models:
+    """The models in force at the site, which outline studies and tell their phases."""
 
-    if outlines is Outlines.IN_STUDY:
-        return SegInStudy()
-    folder = default_folders().get(BundleKind.SEGMENTER)
-    if folder is None:
-        raise TrainingDataError("no segmenter is installed; give every study a segmentation object")
-    return SegmenterChain((SegInStudy(), load_model(folder, BundleKind.SEGMENTER)))
+    def __init__(self, settings: NodeSettings) -> None:
+        from dicom_node.bundles.loading import models_of
+
+        self._settings = settings
+        self._folders = models_of(settings).folders
+
+    def segmenter(self, outlines: Outlines) -> Segmenter:
+        """Return who outlines liver and tumours; a segmentation object in the study always comes first."""
+        from inference.bundle_store import BundleKind
+        from inference.errors import TrainingDataError
+        from inference.models.catalogue import load_model
+        from inference.models.plugins.table import site_segmenters
+        from inference.models.seg_in_study import SegInStudy
+        from inference.models.segmenter_chain import SegmenterChain
+
+        if outlines is Outlines.IN_STUDY:
+            return SegInStudy()
+        programs: list[Segmenter] = list(site_segmenters(self._settings.models))
+        if BundleKind.SEGMENTER in self._folders:
+            programs.append(load_model(self._folders[BundleKind.SEGMENTER], BundleKind.SEGMENTER))
+        if not programs:
+            raise TrainingDataError("no segmenter is installed; give every study a segmentation object")
+        return SegmenterChain((SegInStudy(), *programs))
+
+    def phase_reader(self) -> PhaseReader | None:
+        """Return what tells contrast phases from images, where there is one."""
+        from inference.bundle_store import BundleKind
+        from inference.models.catalogue import load_model
+
+        folder = self._folders.get(BundleKind.PHASE)
+        return None if folder is None else load_model(folder, BundleKind.PHASE)
 
 
 def _pseudonyms(salt: Path, out: Path) -> Pseudonyms:

@@ -13,6 +13,7 @@ import typer
 
 from dicom_node.cli import (
     assess,
+    calibrate_simulation,
     check,
     cohort,
     demo,
@@ -63,6 +64,7 @@ app.command()(serve.worker)
 app.command()(run.run)
 app.command()(check.check)
 app.command()(simulate.simulate)
+app.command()(calibrate_simulation.calibrate_simulation)
 app.command()(evaluate.evaluate)
 app.add_typer(rules.app, name="rules")
 app.add_typer(jobs.app, name="jobs")

@@ -15,13 +15,7 @@ from pydicom.dataset import Dataset
 from inference.case import Phase
 from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
 from inference.evaluation.forecasts import Detail, Forecast, Question, category_of, class_index
-from inference.evaluation.maps import (
-    crop_grid,
-    crop_tissue,
-    numbered,
-    response_on_map,
-    tissue_ml,
-)
+from inference.evaluation.maps import crop_grid, crop_tissue, numbered, response_on_map
 from inference.evaluation.measures import Sampling
 from inference.imaging.measurement import lesion_id
 from inference.models.protocols import Generator
@@ -41,6 +35,7 @@ from inference.results import (
 )
 from inference.settings import PipelineSettings, Regimen
 from inference.training.cohort import NO_VALUE, SPACING_MM, CohortInfo, PatientImages
+from inference.training.crop_volumes import tissue_ml
 
 AIR = {"CT": -1000, "MR": 0}
 REDRAWS = "redraws.csv"

@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.evaluation.forecasts import CLASSES, Detail, Forecast, Question, category_of
-from inference.evaluation.maps import tissue_ml
 from inference.evaluation.measures import IntArray, Sampling, most_probable
 from inference.evaluation.regression import CrossFitted, cross_fitted, ridge, squared_error
 from inference.evaluation.training_rows import TrainingRows, log_ratio, ratio_of
 from inference.randomness import RandomStreams
 from inference.results import FloatArray, Labels, ResponseCategory
+from inference.training.crop_volumes import tissue_ml
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from scipy import ndimage
 
 from inference.case import ClinicalRecord
 from inference.clinical.variables import VARIABLES, Kind
-from inference.evaluation.maps import HALF, VOXEL_ML, tissue_ml
+from inference.evaluation.maps import HALF
 from inference.results import FloatArray
 from inference.training.cohort import NO_VALUE, SPACING_MM, PatientImages
+from inference.training.crop_volumes import VOXEL_ML, tissue_ml
 
 BIN_HU = 25.0
 """Width of a bin of discretised intensities."""

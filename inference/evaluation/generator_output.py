@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from inference.clinical.rates import Proportion
 from inference.evaluation.bootstrap import CONFIDENCE, DRAWS, Estimate
 from inference.evaluation.generator_report import MEASURES, Bar, GeneratorReport
 from inference.evaluation.plain import write_json
@@ -84,6 +85,7 @@ def _cohort(report: GeneratorReport, picture: str) -> list[str]:
     for name, bars in report.bars.items():
         lines += [f"### Bars: {name}", "", *_bars(bars), ""]
     lines += ["### All regimens", "", *_measures(report.table), "", _ceiling(report), ""]
+    lines += ["### Response rates (mRECIST)", "", *_rates(report), ""]
     lines += ["### Discrimination (AUROC)", "", *_discrimination(report), ""]
     if report.distances:
         lines += ["### Distances of images", "", *_distances(report), ""]
@@ -138,6 +140,32 @@ def _measures(table: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
             lines.append(f"| {measure.title} | {measure.better} | {cells} |")
     counts = {max((e.n for e in table[n].values()), default=0) for n in names}
     return [*lines, "", f"n = {max(counts)}."] if counts else lines
+
+
+def _rates(report: GeneratorReport) -> list[str]:
+    """Return the rates of all forecasters over all patients, and by regimen those of the judged ones."""
+    lines = [
+        (
+            "At the month asked, of one sample a patient, with exact intervals; the true rate is that of "
+            "the same patients."
+        ),
+        "",
+        "| regimen | forecaster | n | ORR | true ORR | difference | DCR | true DCR | difference |",
+        "|---" * 9 + "|",
+    ]
+    for r in report.rates:
+        if r.regimen_id and r.forecaster not in report.bars:
+            continue
+        cells = [r.regimen_id or "all", r.forecaster, str(r.objective_response.true.n)]
+        for found in (r.objective_response, r.disease_control):
+            cells += [percent(found.forecast), percent(found.true), figure(found.difference)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def percent(rate: Proportion) -> str:
+    """Return a rate in percent with its limits."""
+    return f"{100 * rate.estimate:.1f} % [{100 * rate.lower:.1f}, {100 * rate.upper:.1f}]"
 
 
 def _discrimination(report: GeneratorReport) -> list[str]:

@@ -25,6 +25,7 @@ from inference.evaluation.forecasts import CLASSES
 from inference.evaluation.generator_run import BASELINE, TRUE, CohortScores, Context
 from inference.evaluation.measures import auroc_of, kappa_of, macro_f1_of, mean_of
 from inference.evaluation.metrics import BoolArray
+from inference.evaluation.response_rates import ResponseRates, response_rates
 from inference.evaluation.survival_at import status
 from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
@@ -174,6 +175,7 @@ class GeneratorReport:
     ceiling: Estimate
     extractor: str = ""
     distances: tuple[Distances, ...] = ()
+    rates: tuple[ResponseRates, ...] = ()
     not_answered: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -213,6 +215,9 @@ def summarise(
         ceiling=estimate(kappa_of(truth, scored.class_on_map, _CLASSES, 2), weights),
         extractor="" if extractor is None else extractor.name,
         distances=() if extractor is None else _distances(scored, context, extractor, streams, progress),
+        rates=response_rates(
+            truth, {name: _classes(f, "single") for name, f in scored.frames.items()}, list(regimen), weights
+        ),
         not_answered={k: v for k, v in scored.not_answered.items() if v},
     )
 

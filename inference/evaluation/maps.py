@@ -9,10 +9,8 @@ from scipy import ndimage
 
 from inference.clinical.response import MEASURABLE_MM, Target, mrecist_category, select_targets
 from inference.imaging.measurement import lesion_id, measure_lesions
-from inference.results import Box, FloatArray, Grid, Labels, Mask, ResponseCategory, Tissue, TissueMap
+from inference.results import Box, Grid, Labels, Mask, ResponseCategory, Tissue, TissueMap
 from inference.training.cohort import SPACING_MM
-
-VOXEL_ML = SPACING_MM**3 / 1000.0
 
 HALF = 128
 """A voxel of which this much is tumour (of 255) is tumour."""
@@ -49,12 +47,6 @@ class MapResponse:
 
     viable_mm: float
     mrecist: ResponseCategory
-
-
-def tissue_ml(fractions: Labels) -> FloatArray:
-    """Return volumes of viable, dead and lipiodol-covered tumour in ml, (..., 3) of (..., 3, z, y, x)."""
-    total = fractions.sum(axis=(-3, -2, -1), dtype=np.float64)
-    return np.asarray(total / 255.0 * VOXEL_ML)
 
 
 def crop_grid(shape: tuple[int, int, int]) -> Grid:

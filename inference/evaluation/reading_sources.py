@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from inference.randomness import RandomStreams
 from inference.training.cohort import Cohort, Split
 
 STUDY_COLUMNS = ("baseline", "follow_up", "origin", "regimen", "months")
-AIR_BELOW_HU = -400.0
+AIR_HU, AIR_BELOW_HU = -1000.0, -400.0
 MR_AIR_SHARE = 0.1
 SLICE_GAP_MM = 10.0
 
@@ -111,7 +111,14 @@ def _study_item(table: Path, number: int, row: dict[str, str]) -> ReadingItem:
     return ReadingItem(rows, ItemOrigin(row["origin"]), row["follow_up"], row["regimen"], row["months"])
 
 
-def _series(folder: Path) -> Any:
+class _Series(NamedTuple):
+    """A volume of SimpleITK along the axes of the patient, and its modality."""
+
+    image: Any
+    modality: str
+
+
+def _series(folder: Path) -> _Series:
     toolkit: Any = sitk
     names = toolkit.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
     if not names:
@@ -120,17 +127,18 @@ def _series(folder: Path) -> Any:
     reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
     image = reader.Execute()
-    image.SetMetaData("modality", reader.GetMetaData(0, "0008|0060").strip())
-    return toolkit.DICOMOrient(image, "LPS")
+    # Turning an image loses what is noted on it, so the modality goes beside it.
+    return _Series(toolkit.DICOMOrient(image, "LPS"), reader.GetMetaData(0, "0008|0060").strip())
 
 
-def _rows(baseline: Any, after: Any, height_mm: float | None) -> Floats:
+def _rows(baseline: _Series, after: _Series, height_mm: float | None) -> Floats:
     toolkit: Any = sitk
-    modality = str(baseline.GetMetaData("modality"))
-    follow_up = toolkit.Resample(after, baseline, toolkit.Transform(), toolkit.sitkLinear, -1000.0)
-    first, second = (toolkit.GetArrayFromImage(i).astype(np.float32) for i in (baseline, follow_up))
-    spacing = float(baseline.GetSpacing()[2])
-    origin = float(baseline.GetOrigin()[2])
+    modality, fixed = baseline.modality, baseline.image
+    air = AIR_HU if modality == "CT" else 0.0
+    follow_up = toolkit.Resample(after.image, fixed, toolkit.Transform(), toolkit.sitkLinear, air)
+    first, second = (toolkit.GetArrayFromImage(i).astype(np.float32) for i in (fixed, follow_up))
+    spacing = float(fixed.GetSpacing()[2])
+    origin = float(fixed.GetOrigin()[2])
     middle = len(first) // 2 if height_mm is None else round((height_mm - origin) / spacing)
     step = max(1, round(SLICE_GAP_MM / spacing))
     chosen = np.clip([middle - step, middle, middle + step], 0, len(first) - 1)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from inference.errors import TrainingDataError
-from inference.evaluation.segmentation_measures import Spacing
+from inference.imaging.overlap import Spacing
 from inference.results import Labels, Mask, Voxels
 
 TABLE = "cases.csv"

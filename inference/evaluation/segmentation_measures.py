@@ -1,7 +1,7 @@
-"""Measures of a segmentation against a reference, each a pure function of masks.
+"""Lesions of a segmentation against those of a reference, counted one by one.
 
-Masks are (z, y, x) with spacing in mm in the same order. A measure that has no value is NaN: Dice of
-two empty masks, a surface distance from or to an empty mask.
+Masks are (z, y, x) with spacing in mm in the same order. How well two masks agree as a whole is measured
+in `inference.imaging.overlap`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from inference.results import FloatArray, Mask
+from inference.imaging.overlap import Spacing as Spacing
+from inference.results import Mask
 
 SMALLEST_LESION_ML = 0.05
 """Connected parts smaller than this (a ball of 4.6 mm) are not counted as lesions."""
@@ -20,50 +21,6 @@ LESION_FOUND_DICE = 0.1
 """A lesion is found when a predicted part overlaps it by at least this Dice."""
 
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
-_FACES = ndimage.generate_binary_structure(3, 1)
-
-Spacing = tuple[float, float, float]
-
-
-def dice(predicted: Mask, truth: Mask) -> float:
-    """Twice the overlap over the sum of sizes; NaN when both are empty."""
-    total = int(predicted.sum()) + int(truth.sum())
-    return 2 * int((predicted & truth).sum()) / total if total else float("nan")
-
-
-def surface(mask: Mask) -> Mask:
-    """Return the voxels of a mask that have a neighbour by face outside it; the border is outside."""
-    return np.asarray(mask & ~ndimage.binary_erosion(mask, structure=_FACES))
-
-
-def surface_distances(predicted: Mask, truth: Mask, spacing_mm: Spacing) -> tuple[FloatArray, FloatArray]:
-    """Return distances in mm of each surface voxel to the other surface: from predicted, from truth."""
-    where = _around(predicted | truth)
-    first, second = surface(np.pad(predicted[where], 1)), surface(np.pad(truth[where], 1))
-    to_second = ndimage.distance_transform_edt(~second, sampling=spacing_mm)
-    to_first = ndimage.distance_transform_edt(~first, sampling=spacing_mm)
-    return np.asarray(to_second[first]), np.asarray(to_first[second])
-
-
-def _around(mask: Mask) -> tuple[slice, ...]:
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return found[0] if found else tuple(slice(0, s) for s in mask.shape)
-
-
-def hausdorff95_mm(predicted: Mask, truth: Mask, spacing_mm: Spacing) -> float:
-    """Return the larger of the two 95th percentiles of the surface distances; NaN when one is empty."""
-    if not predicted.any() or not truth.any():
-        return float("nan")
-    there, back = surface_distances(predicted, truth, spacing_mm)
-    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
-
-
-def mean_surface_distance_mm(predicted: Mask, truth: Mask, spacing_mm: Spacing) -> float:
-    """Return the mean over both surfaces of the distance to the other; NaN when one is empty."""
-    if not predicted.any() or not truth.any():
-        return float("nan")
-    both = np.concatenate(surface_distances(predicted, truth, spacing_mm))
-    return float(both.mean())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,8 @@ from inference.evaluation.segmentation_cases import (
     SegmentVolume,
     read_case_volumes,
 )
-from inference.evaluation.segmentation_measures import (
-    detect_lesions,
-    dice,
-    hausdorff95_mm,
-    mean_surface_distance_mm,
-    volume_ml,
-)
+from inference.evaluation.segmentation_measures import detect_lesions, volume_ml
+from inference.imaging.overlap import dice, hausdorff95_mm, mean_surface_distance_mm
 from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
 from inference.results import FloatArray, Labels

@@ -1,8 +1,8 @@
-"""Calibration of the simulated cohort: response first, then progression, then survival.
+"""Calibration of the simulated cohort: response first, then progression with survival, arm by arm.
 
-Each stage holds what the earlier ones found. Response is fitted on the level of each regimen, with a
-logistic curve of response over the level that smooths the sampling noise of a small population;
-progression on the time for which a regimen holds the disease; survival on the hazard of each source.
+Response is fitted on the level of each regimen, with a logistic curve of response over the level that
+smooths the sampling noise of a small population; progression on the time for which a regimen holds the
+disease; survival on the hazard of each source. What an arm found holds for the arms after it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import brentq, least_squares
@@ -27,16 +27,26 @@ from inference.simulation.calibration_population import (
     follow,
     population,
 )
+from inference.simulation.calibration_progression import (
+    log_hazards,
+    median_of,
+    progression_free,
+    survival_at,
+    undisturbed,
+)
 from inference.simulation.calibration_response import Crowd, ResponseCurve, of_member
 from inference.simulation.parameters import CONTROL_ARM, Found, SimulationParameters
-from inference.simulation.survival import GRID, cumulative_hazard, log_hazard, outcome, responded
+from inference.simulation.survival import responded
 
 _log = logging.getLogger(__name__)
 
 _RESPONSE_MONTHS = (1.0, 3.0, 6.0)
-_ROUNDS = 2
-_CROWD = 1200
+_CROWD = 1000
 _SCATTER = (-0.8, 0.0, 0.8)
+_TRIED_MONTHS = (4.5, 11.0, 27.0)
+SHORTEST_MONTHS, LONGEST_MONTHS = 3.0, 36.0
+"""Bounds of the median time for which a regimen holds the disease: beyond, nothing would be learned
+from progression that other causes of it do not decide."""
 _BASE = frozenset({"seed004_tace", "seed004_haic", "seed001", "launch", "seed004_tc", "seed004_hc"})
 """Sources whose technique is the reference; the others differ in how well the same regimen works."""
 _SAME_AS = {"tace_bevacizumab_atezolizumab": "tace_durvalumab_bevacizumab"}
@@ -45,8 +55,21 @@ _HELD_BETWEEN = {
     "tace_systemic": ("tace", "tace_lenvatinib"),
     "haic_systemic": ("tace", "tace_lenvatinib"),
 }
+_COMPARED: Mapping[str, tuple[str, ...]] = {
+    "launch": ("lenvatinib",),
+    "leap012": ("tace_lenvatinib_pembrolizumab",),
+}
+"""Arms that a trial compares with the one that the hazard of its source is fitted to."""
 
 Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Whether patients responded, and what that depends on."""
+
+    rows: FloatArray
+    responded: FloatArray
 
 
 @dataclass(slots=True)
@@ -60,8 +83,9 @@ class Calibration:
     patients: int
     seed: int
     progress: Progress
-    _members: dict[str, tuple[Member, ...]]
-    _crowds: dict[str, Crowd]
+    _members: dict[str, tuple[Member, ...]] = field(default_factory=dict)
+    _crowds: dict[str, Crowd] = field(default_factory=dict)
+    _judged: dict[tuple[str, str], list[_Judged]] = field(default_factory=dict)
 
     @classmethod
     def start(
@@ -76,13 +100,14 @@ class Calibration:
     ) -> Calibration:
         """Prepare a run over populations of `patients` a source."""
         known = {**regimens, CONTROL_ARM.id: CONTROL_ARM}
-        return cls(parameters, targets, known, bodies, patients, seed, progress, {}, {})
+        return cls(parameters, targets, known, bodies, patients, seed, progress)
 
     def run(self) -> Found:
         """Run all stages and return what was found."""
         self.response()
-        self.hold()
-        self.mortality()
+        self.progression()
+        self.remaining_arms()
+        self.levels()
         return self.parameters.found
 
     def members(self, source: str) -> tuple[Member, ...]:
@@ -99,20 +124,23 @@ class Calibration:
     # ------------------------------------------------------------ response
 
     def response(self) -> None:
-        """Fit the level of each regimen, or the technique of a source, to its response rate."""
-        rows: list[FloatArray] = []
-        judged: list[FloatArray] = []
-        for round_ in range(_ROUNDS):
-            for index, target in enumerate(self.targets.response):
-                self.progress(f"response {target.source} {target.regimen}", 0.2 * round_ + index / 60)
-                found = self._responses(target.source, self.regimens[target.regimen])
-                rows.append(found[0])
-                judged.append(found[1])
-            curve = ResponseCurve.fit(np.concatenate(rows), np.concatenate(judged))
-            for index, target in enumerate(self.targets.response):
-                last = len(rows) - len(self.targets.response) + index
-                bias = curve.bias_of(rows[last], judged[last])
-                self._set_level(target, curve, bias)
+        """Follow all arms at scattered levels and fit the level of each to its response rate."""
+        for index, target in enumerate(self.targets.response):
+            self.progress(f"response {target.source} {target.regimen}", 0.45 * index / 12)
+            self._scattered(target.source, self.regimens[target.regimen])
+        self.levels()
+
+    def levels(self) -> None:
+        """Fit the level of each regimen, or the technique of a source, to all responses seen so far."""
+        seen = [judged for arm in self._judged.values() for judged in arm]
+        curve = ResponseCurve.fit(
+            np.concatenate([j.rows for j in seen]), np.concatenate([j.responded for j in seen])
+        )
+        for target in self.targets.response:
+            arm = self._judged[target.source, target.regimen]
+            rows = np.concatenate([j.rows for j in arm])
+            bias = curve.bias_of(rows, np.concatenate([j.responded for j in arm]))
+            self._set_level(target, curve, bias)
         for regimen, like in _SAME_AS.items():
             self._set("intercept", regimen, self.parameters.found.intercept[like])
 
@@ -125,116 +153,117 @@ class Calibration:
         crowd = self._crowds[target.source].features(self.regimens[target.regimen], self.parameters)
         self._set(group, key, start + curve.offset_for(crowd, target.rate, bias))
 
-    def _responses(self, source: str, regimen: Regimen) -> tuple[FloatArray, FloatArray]:
+    def _scattered(self, source: str, regimen: Regimen) -> None:
         """Follow a population at scattered levels, which shows how response depends on the level."""
         before = self.parameters
         members = self.members(source)
-        rows, judged = [], []
         for number, scatter in enumerate(_SCATTER):
             self._set("intercept", regimen.id, before.found.intercept[regimen.id] + scatter)
             some = [m.with_parameters(self.parameters) for m in members[number :: len(_SCATTER)]]
-            for seen in follow(some, regimen, _RESPONSE_MONTHS):
-                rows.append(of_member(seen.member, regimen))
-                judged.append(float(responded(seen.assessments)))
+            self._judge(source, regimen, follow(some, regimen, _RESPONSE_MONTHS))
         self.parameters = before
-        return np.stack(rows), np.array(judged)
 
-    # ------------------------------------------------------------ progression
+    def _judge(self, source: str, regimen: Regimen, followed: tuple[Followed, ...]) -> None:
+        rows = np.stack([of_member(f.member, regimen) for f in followed])
+        values = np.array([float(responded(f.assessments)) for f in followed])
+        self._judged.setdefault((source, regimen.id), []).append(_Judged(rows, values))
 
-    def hold(self) -> None:
-        """Fit how long each regimen holds the disease to its median progression-free survival."""
+    # ------------------------------------------------------------ progression, with survival
+
+    def progression(self) -> None:
+        """Fit how long each regimen holds the disease, and the hazards of the same arms."""
         for index, target in enumerate(self.targets.progression):
-            self.progress(f"progression {target.source} {target.regimen}", 0.4 + index / 20)
-            second = target.source == "leap012" and target.regimen == "tace"
-            group, key = ("hold", target.source) if second else ("control_months", target.regimen)
-            start = getattr(self.parameters.found, group).get(key, 1.0)
-            self._set(group, key, self._held(group, key, start, target.source, target.regimen, target.months))
+            self.progress(f"progression {target.source} {target.regimen}", 0.45 + 0.4 * index / 7)
+            self._hold(target.source, self.regimens[target.regimen], target.months)
         held = self.parameters.found.control_months
         for regimen, like in {**_SAME_AS, **_HELD_LIKE}.items():
             self._set("control_months", regimen, held[like])
         for regimen, (low, high) in _HELD_BETWEEN.items():
             self._set("control_months", regimen, math.sqrt(held[low] * held[high]))
 
-    def _held(self, group: str, key: str, start: float, source: str, regimen: str, months: float) -> float:
-        """Search the time of control in its logarithm, by secants."""
-        points: list[tuple[float, float]] = []
-        value = math.log(start)
-        for _ in range(4):
-            self._set(group, key, math.exp(value))
-            points.append((value, self.median_progression(source, regimen) - months))
-            value = _secant(points)
-        return math.exp(value)
+    def _hold(self, source: str, regimen: Regimen, wanted: float) -> None:
+        """Try some times of control; medians and hazards lie on lines over their logarithm."""
+        second = source == "leap012" and regimen.id == "tace"
+        group, key = ("hold", source) if second else ("control_months", regimen.id)
+        unit = self.parameters.found.control_months[regimen.id] if second else 1.0
+        medians, logs = [], []
+        for number, months in enumerate(_TRIED_MONTHS):
+            self._set(group, key, months / unit)
+            followed = follow(self.members(source), regimen)
+            if number == 1:
+                self._judge(source, regimen, followed)
+            logs.append(log_hazards(followed, regimen))
+            hazard, shape = self._hazard(source, regimen.id, logs[-1])
+            medians.append(
+                median_of(progression_free(undisturbed(followed, regimen), logs[-1], hazard, shape))
+            )
+        found = _crossing(np.log(_TRIED_MONTHS), np.array(medians), wanted)
+        bounds = math.log(SHORTEST_MONTHS), math.log(LONGEST_MONTHS)
+        months = math.exp(float(np.clip(found, *bounds)))
+        _log.info(
+            "%s %s: medians %s, wanted %.1f, held for %.1f months",
+            source,
+            regimen.id,
+            np.round(medians, 1),
+            wanted,
+            months,
+        )
+        self._set(group, key, months / unit)
+        self._set_hazard(source, regimen.id, _between(np.log(_TRIED_MONTHS), logs, math.log(months)))
 
-    def median_progression(self, source: str, regimen: str) -> float:
-        """Return the median progression-free survival of an arm in months."""
-        times = [
-            outcome(
-                f.member.course,
-                f.member.fate,
-                self.regimens[regimen],
-                f.member.baseline,
-                f.follow_ups,
-                f.assessments,
-            ).progression_months
-            for f in follow(self.members(source), self.regimens[regimen])
-        ]
-        return float(np.median(times))
+    def _hazard(self, source: str, regimen: str, logs: FloatArray) -> tuple[float, float]:
+        """Return hazard and shape of an arm that meet its survival, or those of its source."""
+        target = self._survival_target(source, regimen)
+        if target is None:
+            return self.parameters.found.hazard[source], self.parameters.found.shape[source]
+        months, wanted = np.array(list(target.at)), np.array(list(target.at.values()))
+        if regimen in _COMPARED.get(source, ()):
+            shape = self.parameters.found.shape[source]
+            return _hazard_for(logs, shape, months, wanted), shape
+        if len(months) == 1:
+            return _hazard_for(logs, 1.0, months, wanted), 1.0
+        return _weibull_for(logs, months, wanted)
 
-    # ------------------------------------------------------------ survival
+    def _set_hazard(self, source: str, regimen: str, logs: FloatArray) -> None:
+        if self._survival_target(source, regimen) is None:
+            return
+        hazard, shape = self._hazard(source, regimen, logs)
+        if regimen in _COMPARED.get(source, ()):
+            start = self.parameters.found.regimen_log_hazard.get(regimen, 0.0)
+            ratio = hazard / self.parameters.found.hazard[source]
+            self._set("regimen_log_hazard", regimen, start + math.log(ratio))
+            return
+        self._set("hazard", source, hazard)
+        self._set("shape", source, shape)
 
-    def mortality(self) -> None:
-        """Fit the hazard of each source, and of regimens that a trial compares, to survival."""
-        for index, target in enumerate(self.targets.survival):
-            self.progress(f"survival {target.source} {target.regimen}", 0.8 + index / 60)
-            self._fit_survival(target)
+    def _survival_target(self, source: str, regimen: str) -> SurvivalTarget | None:
+        wanted = [t for t in self.targets.survival if (t.source, t.regimen) == (source, regimen)]
+        return wanted[0] if wanted else None
 
-    def _fit_survival(self, target: SurvivalTarget) -> None:
-        regimen = self.regimens[target.regimen]
-        followed = follow(self.members(target.source), regimen)
-        logs = np.stack([_log_hazards(f, regimen) for f in followed])
-        months = np.array(list(target.at))
-        wanted = np.array(list(target.at.values()))
-        if target.regimen in _COMPARED.get(target.source, ()):
-            hazard, shape = (getattr(self.parameters.found, g)[target.source] for g in ("hazard", "shape"))
-            start = self.parameters.found.regimen_log_hazard.get(target.regimen, 0.0)
-            ratio = _hazard_for(logs, shape, months, wanted) / hazard
-            self._set("regimen_log_hazard", target.regimen, start + math.log(ratio))
-        elif len(months) == 1:
-            self._set("shape", target.source, 1.0)
-            self._set("hazard", target.source, _hazard_for(logs, 1.0, months, wanted))
-        else:
-            hazard, shape = _weibull_for(logs, months, wanted)
-            self._set("shape", target.source, shape)
-            self._set("hazard", target.source, hazard)
-
-
-_COMPARED: Mapping[str, tuple[str, ...]] = {
-    "launch": ("lenvatinib",),
-    "leap012": ("tace_lenvatinib_pembrolizumab",),
-}
-"""Arms that a trial compares with the one that the hazard of its source is fitted to."""
-
-
-def _secant(points: list[tuple[float, float]]) -> float:
-    """Return the next point of a search for a root of a rising function of a logarithm."""
-    if len(points) == 1:
-        x, y = points[0]
-        return x - float(np.clip(y / 8.0, -0.7, 0.7))
-    (x0, y0), (x1, y1) = sorted(sorted(points, key=lambda p: abs(p[1]))[:2])
-    slope = max((y1 - y0) / max(x1 - x0, 1e-6), 1.5)
-    return x1 - float(np.clip(y1 / slope, -0.8, 0.8))
-
-
-def _log_hazards(followed: Followed, regimen: Regimen) -> FloatArray:
-    member = followed.member
-    return log_hazard(member.course, member.fate, regimen, member.baseline, followed.follow_ups)
+    def remaining_arms(self) -> None:
+        """Fit survival of the arms for which no progression is published."""
+        done = {(t.source, t.regimen) for t in self.targets.progression}
+        waiting = [t for t in self.targets.survival if (t.source, t.regimen) not in done]
+        for index, target in enumerate(waiting):
+            self.progress(f"survival {target.source} {target.regimen}", 0.85 + 0.15 * index / len(waiting))
+            regimen = self.regimens[target.regimen]
+            followed = follow(self.members(target.source), regimen)
+            self._judge(target.source, regimen, followed)
+            self._set_hazard(target.source, regimen.id, log_hazards(followed, regimen))
 
 
-def survival_at(logs: FloatArray, hazard: float, shape: float, months: FloatArray) -> FloatArray:
-    """Return the expected share of a population alive at some months."""
-    cumulated = cumulative_hazard(logs, hazard, shape)
-    curve = np.exp(-cumulated).mean(axis=0)
-    return np.asarray(np.interp(months, GRID, curve))
+def _crossing(x: FloatArray, y: FloatArray, wanted: float) -> float:
+    """Return where a rising broken line reaches a value; beyond its ends it goes on straight."""
+    rising = np.maximum.accumulate(y + 1e-6 * np.arange(len(y)))
+    part = int(np.clip(np.searchsorted(rising, wanted) - 1, 0, len(x) - 2))
+    slope = max((rising[part + 1] - rising[part]) / (x[part + 1] - x[part]), 1e-3)
+    return float(x[part] + (wanted - rising[part]) / slope)
+
+
+def _between(x: FloatArray, rows: list[FloatArray], at: float) -> FloatArray:
+    part = int(np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2))
+    share = (at - x[part]) / (x[part + 1] - x[part])
+    return np.asarray((1.0 - share) * rows[part] + share * rows[part + 1])
 
 
 def _hazard_for(logs: FloatArray, shape: float, months: FloatArray, wanted: FloatArray) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -146,7 +146,8 @@ def population(
         person = draw_person(source, parameters, streams)
         disease = build_disease(person, bodies[number % len(bodies)], parameters, streams)
         course = Course(person, disease, parameters, streams)
-        members.append(Member(course, Fate.draw(streams), course.baseline()))
+        # The fields of the baseline are not needed again, and weigh more than all the rest.
+        members.append(Member(course, Fate.draw(streams), replace(course.baseline(), state=None)))
     return tuple(members)
 
 

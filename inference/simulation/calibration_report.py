@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from inference.simulation.calibration_measure import Measured, Row
+from inference.simulation.survival import GRID
 
 _INTRODUCTION = """# Calibration of the simulated cohort
 
@@ -116,10 +116,9 @@ def _curves(rows: Sequence[Row], measured: Measured, path: Path) -> None:
     targets = [r for r in rows if r.topic == "survival"]
     arms = list(dict.fromkeys((r.source, r.regimen) for r in targets))
     for index, (source, regimen) in enumerate(arms):
-        times = np.sort([o.death_months for o in measured.arms[source, regimen].outcomes()])
-        alive = 1.0 - np.arange(1, len(times) + 1) / len(times)
+        alive = measured.arms[source, regimen].alive(measured.parameters, GRID)
         colour = f"C{index % 10}"
-        axes.step(times, alive, where="post", color=colour, label=f"{source} {regimen}")
+        axes.plot(GRID, alive, color=colour, label=f"{source} {regimen}")
         for row in (r for r in targets if (r.source, r.regimen) == (source, regimen)):
             month = float(row.quantity.split()[2])
             axes.errorbar(

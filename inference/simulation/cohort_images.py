@@ -14,7 +14,7 @@ from inference.simulation.acquisition import Protocol, Scanner, draw_protocols
 from inference.simulation.anatomy import LIVER_CENTRE_MM, Anatomy, build_anatomy
 from inference.simulation.disease import Appearance, TumourState
 from inference.simulation.habitus import draw_habitus
-from inference.simulation.scan import scan
+from inference.simulation.scan import Background, add_noise, background, scan_over
 from inference.training.cohort import CROP, SPACING_MM, HalfPrecision
 
 _STEP = (SPACING_MM, SPACING_MM, SPACING_MM)
@@ -29,11 +29,13 @@ class Acquired:
     protocols : in the order of the image channels
     scales : what stored values are multiplied with; in MR what brings the median of the liver's
         parenchyma to 1000
+    backgrounds : each series without tumours
     """
 
     anatomy: Anatomy
     protocols: Mapping[Phase, Protocol]
     scales: Mapping[Phase, float]
+    backgrounds: Mapping[Phase, Background]
     streams: RandomStreams
 
     @property
@@ -48,19 +50,23 @@ class Acquired:
 
     def baseline(self, state: TumourState, appearance: Appearance) -> tuple[HalfPrecision, HalfPrecision]:
         """Return the baseline as acquired and without noise, (phase, z, y, x)."""
-        noisy = [
-            self._scaled(p, scan(self.anatomy, state, appearance, p, self.streams.derive("noise", p.phase)))
-            for p in self.protocols.values()
-        ]
-        return _stored(noisy), self.follow_up(state, appearance)
+        noisy, clean = [], []
+        for protocol in self.protocols.values():
+            image = self._clean(state, appearance, protocol)
+            rng = self.streams.derive("noise", protocol.phase)
+            clean.append(self._scaled(protocol, image))
+            noisy.append(self._scaled(protocol, add_noise(image, self.anatomy, protocol, rng)))
+        return _stored(noisy), _stored(clean)
 
     def follow_up(self, state: TumourState, appearance: Appearance) -> HalfPrecision:
         """Return the images of a state without noise, (phase, z, y, x)."""
-        return _stored([self._clean(state, appearance, p) for p in self.protocols.values()])
+        images = [self._scaled(p, self._clean(state, appearance, p)) for p in self.protocols.values()]
+        return _stored(images)
 
     def _clean(self, state: TumourState, appearance: Appearance, protocol: Protocol) -> Voxels:
-        generator = self.streams.derive("no noise")
-        return self._scaled(protocol, scan(self.anatomy, state, appearance, protocol.clean(), generator))
+        behind = self.backgrounds[protocol.phase]
+        unused = self.streams.derive("no noise")
+        return scan_over(behind, self.anatomy, state, appearance, protocol.clean(), unused)
 
     def _scaled(self, protocol: Protocol, image: Voxels) -> Voxels:
         return np.asarray(image * np.float32(self.scales[protocol.phase]), dtype=np.float32)
@@ -89,14 +95,15 @@ def acquire(
     anatomy = build_anatomy(CROP, _STEP, streams.derive("anatomy"), habitus, LIVER_CENTRE_MM)
     scanner = Scanner.SHIFTED if shifted else Scanner.STANDARD
     protocols = draw_protocols(phases, scanner, streams.derive("protocol"))
-    scales = {p: _scale(anatomy, appearance, protocol) for p, protocol in protocols.items()}
-    return Acquired(anatomy, protocols, scales, streams)
+    behind = {p: background(anatomy, appearance, protocol) for p, protocol in protocols.items()}
+    scales = {p: _scale(behind[p], anatomy, appearance, protocol) for p, protocol in protocols.items()}
+    return Acquired(anatomy, protocols, scales, behind, streams)
 
 
-def _scale(anatomy: Anatomy, appearance: Appearance, protocol: Protocol) -> float:
+def _scale(behind: Background, anatomy: Anatomy, appearance: Appearance, protocol: Protocol) -> float:
     if protocol.modality == "CT":
         return 1.0
-    healthy = scan(anatomy, None, appearance, protocol.clean(), np.random.default_rng(0))
+    healthy = scan_over(behind, anatomy, None, appearance, protocol.clean(), np.random.default_rng(0))
     return 1000.0 / max(float(np.median(healthy[anatomy.liver > 0.9])), 1e-6)
 
 

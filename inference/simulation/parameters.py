@@ -22,6 +22,9 @@ TABLES, FOUND, SHIFTED, DIGEST = (
     "parameters.sha256",
 )
 
+SIMULATOR_VERSION = "1"
+"""Changes when code changes patients of the same parameters; part of the digest."""
+
 Pair = tuple[float, float]
 Loadings = tuple[float, float, float, float]
 """On aggressiveness, vascularity, liver reserve and immunogenicity."""
@@ -245,8 +248,8 @@ def load_parameters(overrides: str | None = None) -> SimulationParameters:
 
 
 def parameters_digest() -> str:
-    """Return the SHA-256 over the tables and the calibration, as they lie in the package."""
-    total = hashlib.sha256()
+    """Return the SHA-256 over the simulator's version, the tables and the calibration of the package."""
+    total = hashlib.sha256(SIMULATOR_VERSION.encode() + b"\0")
     for name in (TABLES, FOUND, SHIFTED):
         total.update(name.encode() + b"\0" + _read(name).encode("utf-8"))
     return total.hexdigest()
@@ -257,17 +260,35 @@ def frozen_digest() -> str:
     return _read(DIGEST).split()[0]
 
 
-def write_found(found: Found, folder: Path) -> None:
-    """Write a calibration beside the tables in `folder`, and freeze it by its digest.
-
-    Needs an installation that can be written to, as a checkout is.
-    """
+def write_found(found: Found, folder: Path) -> Path:
+    """Write a calibration into a folder."""
     rounded = {
         group: {k: round(float(v), 4) for k, v in sorted(values.items())}
         for group, values in found.model_dump().items()
     }
-    (folder / FOUND).write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
-    (folder / DIGEST).write_text(parameters_digest() + "\n", encoding="utf-8")
+    path = folder / FOUND
+    path.write_text(json.dumps(rounded, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def freeze(found: Found) -> str:
+    """Write a calibration into the package and freeze it by its digest, which is returned.
+
+    Needs an installation that can be written to, as a checkout is.
+
+    Raises
+    ------
+    TrainingDataError
+        The installation cannot be written to.
+    """
+    folder = Path(str(resources.files(PACKAGE)))
+    try:
+        write_found(found, folder)
+        digest = parameters_digest()
+        (folder / DIGEST).write_text(digest + "\n", encoding="utf-8")
+    except OSError as error:
+        raise TrainingDataError("the calibration cannot be written into the installation") from error
+    return digest
 
 
 CONTROL_ARM = Regimen(id="lenvatinib", name="Lenvatinib", tki=1.0, source="LAUNCH, control arm")

@@ -6,6 +6,8 @@ generator makes noise and nothing else, so that two noise-free scans differ wher
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
@@ -57,11 +59,42 @@ def scan(
         HU in CT, stored values in MR. Two noise-free scans of the same anatomy, appearance and
         protocol differ inside the liver only.
     """
+    return scan_over(background(anatomy, appearance, protocol), anatomy, state, appearance, protocol, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """A series without tumours, before coil and noise; the same at every visit.
+
+    Attributes
+    ----------
+    image : what the scanner resolves
+    liver : what liver with its vessels is at every voxel, unblurred
+    """
+
+    image: Voxels
+    liver: Voxels
+
+
+def background(anatomy: Anatomy, appearance: Appearance, protocol: Protocol) -> Background:
+    """Return what `scan` draws before it draws tumours."""
     image, liver = _tissue(anatomy, appearance, protocol)
-    image = _blurred(image, protocol, anatomy.step_mm)
+    return Background(_blurred(image, protocol, anatomy.step_mm), liver)
+
+
+def scan_over(
+    behind: Background,
+    anatomy: Anatomy,
+    state: TumourState | None,
+    appearance: Appearance,
+    protocol: Protocol,
+    rng: np.random.Generator,
+) -> Voxels:
+    """Return what `scan` does, from a background that was made before."""
+    image = behind.image.copy()
     if state is not None:
-        change = _change(liver[state.box.slices], anatomy, state, appearance, protocol)
-        image[state.box.slices] += change
+        where = state.box.slices
+        image[where] += _change(behind.liver[where], anatomy, state, appearance, protocol)
     if protocol.modality == "MR":
         image = _coil(image, protocol)
     return add_noise(image, anatomy, protocol, rng)

@@ -240,12 +240,16 @@ def outcome(
 
 def extrahepatic(course: Course, fate: Fate) -> float:
     """Return the month of progression outside the liver."""
+    return fate.extrahepatic / extrahepatic_rate(course)
+
+
+def extrahepatic_rate(course: Course) -> float:
+    """Return the monthly rate of progression outside the liver."""
     table, person = course.parameters.progression, course.person
-    rate = table.extrahepatic_per_month * math.exp(
+    return table.extrahepatic_per_month * math.exp(
         table.aggressiveness * person.latents.aggressiveness
         + table.metastasis * bool(person.clinical["metastasis"])
     )
-    return fate.extrahepatic / rate
 
 
 def local_progression(
@@ -262,15 +266,27 @@ def local_progression(
     the assessment that shows it. After the last one it is when targets have regrown by a fifth over
     their nadir, or a tumour has appeared.
     """
+    return min(
+        target_progression(course, fate, regimen, baseline, follow_ups, assessments),
+        _next_new_lesion(course, regimen, follow_ups[-1], assessments[-1].months),
+    )
+
+
+def target_progression(
+    course: Course,
+    fate: Fate,
+    regimen: Regimen,
+    baseline: FollowUp,
+    follow_ups: Sequence[FollowUp],
+    assessments: Sequence[Assessment],
+) -> float:
+    """Return the month of progression in the liver, tumours left out that are yet to appear."""
     before = 0.0
     for seen in assessments:
         if seen.mrecist is ResponseCategory.PD:
             return before + (0.15 + 0.85 * fate.visit) * (seen.months - before)
         before = seen.months
-    return min(
-        _regrowth(course, fate, regimen, baseline, follow_ups, assessments),
-        _next_new_lesion(course, regimen, follow_ups[-1], before),
-    )
+    return _regrowth(course, fate, regimen, baseline, follow_ups, assessments)
 
 
 def _regrowth(

@@ -25,6 +25,7 @@ from inference.training.cohort import (
     Split,
     cohort_digest,
 )
+from inference.training.crop_volumes import tissue_ml
 
 CT_RANGE = (-1200, 4000)
 """HU; metal goes beyond the scanner's usual 3071."""
@@ -246,8 +247,6 @@ def _against_tables(cohort: Cohort, images: PatientImages) -> Iterator[str]:
 
 
 def _volume(name: str, said_ml: float, fractions: Labels | HalfPrecision) -> Iterator[str]:
-    from inference.training.site_crops import volumes_ml
-
-    found = float(volumes_ml(np.asarray(fractions, dtype=np.uint8)).sum())
+    found = float(tissue_ml(np.asarray(fractions, dtype=np.uint8)).sum())
     if not math.isclose(found, said_ml, rel_tol=_VOLUME_WITHIN, abs_tol=_SMALL_ML):
         yield f"{name} is {said_ml:.1f} ml in the table and {found:.1f} ml in the images"

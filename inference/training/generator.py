@@ -99,8 +99,8 @@ def train_generator(
     figures["networks"] = {
         name: {
             "steps": f.steps,
-            "best_step": f.best_step,
-            "validation": _number(f.best_figure),
+            "kept_step": f.kept_step,
+            "validation": _number(f.kept_figure),
             "skipped": f.skipped,
         }
         for name, f in (("regression", regression), ("flow", flow))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from inference.errors import TrainingDataError
 from inference.models.flow.conditions import (
     SCALE,
     Prepared,
@@ -25,6 +26,7 @@ from inference.settings import Regimen
 from inference.training.cohort import NO_VALUE, Cohort, FollowUpImages, PatientImages
 from inference.training.features import clinical_of, crop_of, lesion_ml
 
+_MOST_TRIES = 1000
 HalfFloats = npt.NDArray[np.float16]
 
 
@@ -102,7 +104,7 @@ def _target(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tensors of one example; a batch of one, because boxes differ in size."""
+    """Tensors of follow-ups of one patient, who is seen alike in all; boxes of patients differ in size."""
 
     fields: Tensor
     requests: Tensor
@@ -152,17 +154,22 @@ class View:
 
 
 def batch_of(
-    example: Example, target: Target, conditions: FloatArray, view: View, device: torch.device
+    example: Example,
+    targets: Sequence[Target],
+    conditions: Sequence[FloatArray],
+    view: View,
+    device: torch.device,
 ) -> Batch:
-    """Return tensors of a follow-up."""
+    """Return tensors of some follow-ups of a patient."""
     prepared = example.prepared
+    seen = view.tensor(prepared.fields, device)
     return Batch(
-        view.tensor(prepared.fields, device),
-        view.tensor(request_maps(prepared, target.request), device, 2),
-        torch.from_numpy(conditions.astype(np.float32))[None].to(device),
-        view.tensor(target.fractions, device) / 255.0,
-        view.tensor(target.change, device),
-        view.tensor(target.weight[None], device),
+        seen.expand(len(targets), *seen.shape[1:]),
+        torch.cat([view.tensor(request_maps(prepared, t.request), device, 2) for t in targets]),
+        torch.from_numpy(np.stack(conditions).astype(np.float32)).to(device),
+        torch.cat([view.tensor(t.fractions, device) for t in targets]) / 255.0,
+        torch.cat([view.tensor(t.change, device) for t in targets]),
+        torch.cat([view.tensor(t.weight[None], device) for t in targets]),
     )
 
 
@@ -206,12 +213,20 @@ class Examples:
             self._bytes -= _bytes(gone)
         return found
 
-    def drawn(self, rng: np.random.Generator) -> tuple[Example, Target]:
-        """Return a random follow-up of a random patient."""
-        while True:
+    def drawn(self, rng: np.random.Generator, count: int) -> tuple[Example, tuple[Target, ...]]:
+        """Return random follow-ups of a random patient, different ones where there are enough.
+
+        Raises
+        ------
+        TrainingDataError
+            No patient has one.
+        """
+        for _ in range(_MOST_TRIES):
             example = self.get(int(rng.integers(len(self.ids))))
             if example is not None:
-                return example, example.targets[int(rng.integers(len(example.targets)))]
+                order = rng.permutation(len(example.targets))
+                return example, tuple(example.targets[order[i % len(order)]] for i in range(count))
+        raise TrainingDataError("hardly any patient of the cohort has a lesion and an imaged follow-up")
 
 
 def _bytes(example: Example | None) -> int:

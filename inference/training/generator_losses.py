@@ -23,10 +23,11 @@ class GeneratorTraining(Frozen):
 
     name: str = Field("generator", pattern=r"^[a-z][a-z0-9_]{1,40}$")
     version: str = "1"
-    regression_steps: int = Field(1200, gt=0)
-    flow_steps: int = Field(1800, gt=0)
+    regression_steps: int = Field(1400, gt=0)
+    flow_steps: int = Field(3000, gt=0)
     learning_rate: float = Field(1.5e-3, gt=0)
     widths: tuple[int, ...] = (32, 64, 96, 128)
+    batch: int = Field(2, gt=0, description="follow-ups of one patient in a step")
     window: int = Field(64, gt=0, multiple_of=MULTIPLE, description="most voxels a side that a step sees")
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     tissue_weight: float = Field(4.0, description="cross-entropy in and around lesions over that elsewhere")
@@ -98,14 +99,13 @@ class DeepFeatures(nn.Module):
 def _drawn_batch(
     examples: Examples, settings: GeneratorTraining, rng: np.random.Generator, device: torch.device
 ) -> Batch:
-    example, target = examples.drawn(rng)
-    conditions = conditions_of(example, target)
-    dropped = rng.uniform() < settings.condition_dropout
-    if dropped:
-        conditions = without_condition(conditions)
-    batch = batch_of(example, target, conditions, View.drawn(example, rng, settings.window), device)
-    if dropped:
-        batch.requests.zero_()
+    """Return follow-ups of one patient; now and then without what was requested and who it is."""
+    example, targets = examples.drawn(rng, settings.batch)
+    conditions = [conditions_of(example, target) for target in targets]
+    dropped = rng.uniform(size=len(targets)) < settings.condition_dropout
+    told = [without_condition(c) if d else c for c, d in zip(conditions, dropped, strict=True)]
+    batch = batch_of(example, targets, told, View.drawn(example, rng, settings.window), device)
+    batch.requests[torch.from_numpy(dropped)] = 0.0
     return batch
 
 
@@ -118,12 +118,17 @@ def regression_loss(
         device = next(model.parameters()).device
         batch = _drawn_batch(examples, settings, rng, device)
         with precision(device):
-            drawn = model(batch.fields, batch.requests, batch.conditions, None, torch.ones(1, device=device))
+            drawn = model(batch.fields, batch.requests, batch.conditions, None, _certain(batch))
         return tissue_loss(drawn, batch, settings.tissue_weight) + settings.change_weight * change_loss(
             drawn, batch
         )
 
     return loss
+
+
+def _certain(batch: Batch) -> Tensor:
+    """Return the noise level of one-step regression, (batch,)."""
+    return torch.ones(len(batch.fields), device=batch.fields.device)
 
 
 def noise_level(rng: np.random.Generator, shift: float) -> float:
@@ -140,13 +145,14 @@ def flow_loss(
     def loss(model: nn.Module, rng: np.random.Generator) -> Tensor:
         device = next(model.parameters()).device
         batch = _drawn_batch(examples, settings, rng, device)
-        sigma = noise_level(rng, settings.sampler.shift)
+        levels = [noise_level(rng, settings.sampler.shift) for _ in range(len(batch.fields))]
+        level = torch.tensor(levels, device=device)
+        sigma = level[:, None, None, None, None]
         clean = state_of(
             batch.fractions * batch.weight, batch.fields[:, 3:6] * batch.weight, batch.change * batch.weight
         )
         noise = torch.randn_like(clean)
         state = (1.0 - sigma) * clean + sigma * noise
-        level = torch.full((1,), sigma, device=device)
         with precision(device):
             drawn = model(batch.fields, batch.requests, batch.conditions, state, level)
         total = tissue_loss(drawn, batch, settings.tissue_weight)
@@ -186,7 +192,7 @@ def validation(
             example = examples.get(i)
             assert example is not None  # chosen above
             target = example.targets[j]
-            batch = batch_of(example, target, conditions_of(example, target), View.whole(example), device)
+            batch = batch_of(example, [target], [conditions_of(example, target)], View.whole(example), device)
             drawn = _answer(model, batch, draw, settings, number)
             total += float(tissue_loss(drawn, batch, settings.tissue_weight) + change_loss(drawn, batch))
         return total / len(fixed)
@@ -200,7 +206,7 @@ def _answer(
     device = batch.fields.device
     if draw is Draw.REGRESSION:
         with precision(device):
-            drawn = model(batch.fields, batch.requests, batch.conditions, None, torch.ones(1, device=device))
+            drawn = model(batch.fields, batch.requests, batch.conditions, None, _certain(batch))
         return Drawn(drawn.logits.float(), drawn.levels.float())
     generator = torch.Generator().manual_seed(settings.seed + number)
     shape = (1, 40, *(n // 2 for n in batch.fields.shape[2:]))

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ Validate = Callable[[nn.Module], float]
 """Returns a figure of the averaged model on validation data; lower is better."""
 
 
+class Keep(StrEnum):
+    """Which weights are kept at the end."""
+
+    BEST = "best"
+    LAST = "last"
+
+
 class LoopSettings(Frozen):
     """How a network is fitted. AdamW, linear warm-up, cosine decay, exponential moving average."""
 
@@ -51,6 +59,7 @@ class LoopSettings(Frozen):
     average_decay: float = Field(0.995, ge=0, lt=1, description="of the moving average of the weights")
     validate_every: int = Field(200, gt=0)
     patience: int = Field(1_000_000, gt=0, description="validations without a better figure before stopping")
+    keep: Keep = Field(Keep.BEST, description="weights of the best validation, or of the last step")
     checkpoint_every_s: float = Field(120.0, ge=0)
     seed: int = Field(0, ge=0)
 
@@ -102,14 +111,15 @@ class Fitted:
 
     Attributes
     ----------
-    model : with the averaged weights of the best validation, or of the last step without validation
+    model : with averaged weights, those of `kept_step`
+    kept_figure : validation at that step; NaN without validation
     skipped : steps whose gradients were not finite
     """
 
     model: nn.Module
     steps: int
-    best_step: int
-    best_figure: float
+    kept_step: int
+    kept_figure: float
     skipped: int
     seconds: float
 
@@ -167,13 +177,15 @@ def fit(
             saved = time.monotonic()
         progress(f"step {state.step} of {settings.steps}", state.step / settings.steps)
     _save(state, folder)
-    if state.best:
+    kept_step, figure = state.step, state.curve[-1][2] if state.curve else math.nan
+    if state.best and settings.keep is Keep.BEST:
         state.average.load_state_dict(state.best)
+        kept_step, figure = state.best_step, state.best_figure
     return Fitted(
         state.average.cpu().eval(),
         state.step,
-        state.best_step or state.step,
-        state.best_figure,
+        kept_step,
+        figure,
         state.skipped,
         state.seconds,
     )

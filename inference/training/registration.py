@@ -25,6 +25,7 @@ from scipy import ndimage
 
 from inference.errors import TrainingDataError
 from inference.imaging.boxes import box_of
+from inference.imaging.overlap import dice, mean_surface_distance_mm
 from inference.imaging.resampling import aligned_grid, points_of, resampled, share_of, to_index
 from inference.results import FloatArray, Grid, Labels, Mask, Voxels
 from inference.settings import Frozen
@@ -441,7 +442,7 @@ def _quality(
         dice_before=dice(liver, _warped(moving.liver, moving, fixed, points_of(fixed.grid)) >= 0.5),
         dice_rigid=dice(liver, _warped(moving.liver, moving, fixed, rigid.on(fixed.grid)) >= 0.5),
         dice=dice(liver, other),
-        surface_mm=surface_distance_mm(liver, other, settings.spacing_mm),
+        surface_mm=_apart_mm(liver, other, fixed.grid),
         residual=_residual(fixed, moving, mapped, liver & other),
         jacobian_min=float(determinant.min()),
         jacobian_max=float(determinant.max()),
@@ -453,21 +454,10 @@ def _warped(values: Voxels, moving: _Side, fixed: _Side, mapped: FloatArray) -> 
     return np.nan_to_num(resampled(values, moving.grid, fixed.grid, mapped))
 
 
-def dice(a: Mask, b: Mask) -> float:
-    """Return the Dice coefficient of two masks; NaN when both are empty."""
-    total = int(a.sum()) + int(b.sum())
-    return float("nan") if total == 0 else 2.0 * int((a & b).sum()) / total
-
-
-def surface_distance_mm(a: Mask, b: Mask, spacing_mm: float) -> float:
-    """Return the mean symmetric distance of the surfaces of two masks; infinite when one is empty."""
-    if not a.any() or not b.any():
-        return float("inf")
-    surfaces = [m & ~ndimage.binary_erosion(m) for m in (a, b)]
-    apart = [
-        ndimage.distance_transform_edt(~surfaces[1 - k], sampling=spacing_mm)[surfaces[k]] for k in (0, 1)
-    ]
-    return float(np.concatenate(apart).mean())
+def _apart_mm(liver: Mask, other: Mask, grid: Grid) -> float:
+    """Return the mean distance of the liver surfaces; a liver that was mapped outside is infinitely far."""
+    found = mean_surface_distance_mm(liver, other, grid.spacing_mm)
+    return found if np.isfinite(found) else float("inf")
 
 
 def _residual(fixed: _Side, moving: _Side, mapped: FloatArray, inside: Mask) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from inference.errors import TrainingDataError
+from inference.imaging.phase_evidence import PhaseReader
 from inference.models.protocols import Progress, Segmenter
 from inference.training.cohort import (
     OUTCOME_COLUMNS,
@@ -54,6 +55,7 @@ class SiteOrder:
     keys : from the table's patient keys to the patients of the files, or None when they are the same
     regimen_ids : regimens that the table may name
     segmenter : outlines liver and tumours; takes a segmentation in the study where it is told to
+    reader : tells contrast phases from the images, or None to go by descriptions and times alone
     workers : processes; one patient at a time each
     """
 
@@ -65,6 +67,7 @@ class SiteOrder:
     keys: Mapping[str, Key] | None
     regimen_ids: tuple[str, ...]
     segmenter: Segmenter
+    reader: PhaseReader | None = None
     workers: int = 1
 
 
@@ -103,7 +106,8 @@ def prepare_site_cohort(
     archive = index_archive(order.archive, _part(progress, 0.0, 0.05))
     matched = match_studies(patients, archive, order.keys)
     tasks = [
-        PatientTask(m, order.pseudonyms.of(*m.key), order.segmenter, settings, order.out) for m in matched
+        PatientTask(m, order.pseudonyms.of(*m.key), order.segmenter, settings, order.out, order.reader)
+        for m in matched
     ]
     if len({t.patient_id for t in tasks}) < len(tasks):
         raise TrainingDataError("two patients of the table are the same patient in the files")

@@ -110,9 +110,3 @@ def _scale(study: ReadStudy, volume: SeriesVolume) -> float:
 def liver_share(study: ReadStudy, target: Grid) -> Labels:
     """Return the share of each voxel of a crop that is liver with its lesions, 0 to 255."""
     return as_bytes(share_of(study.organ(), study.baseline.primary.grid, target))
-
-
-def volumes_ml(fractions: Labels) -> FloatArray:
-    """Return the volumes of viable tumour, necrosis and lipiodol of a crop, (3,)."""
-    voxel_ml = SPACING_MM**3 / 1000.0
-    return np.asarray(fractions.reshape(3, -1).sum(axis=1, dtype=np.float64) / 255.0 * voxel_ml)

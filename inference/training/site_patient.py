@@ -18,6 +18,7 @@ from inference.case import Phase
 from inference.clinical.response_course import classify_mrecist, classify_recist11, smallest_target_mm
 from inference.errors import InferenceError, RejectedInput, TrainingDataError
 from inference.imaging.measurement import measure_lesions
+from inference.imaging.phase_evidence import PhaseReader
 from inference.imaging.resampling import aligned_grid, nearest_label, share_of
 from inference.models.protocols import Segmenter
 from inference.results import (
@@ -32,6 +33,7 @@ from inference.results import (
 from inference.settings import Frozen, SegmentationLimits
 from inference.stages.respond import ARTERIAL_PHASES
 from inference.training.cohort import NO_VALUE, FollowUpImages, PatientImages, write_images
+from inference.training.crop_volumes import tissue_ml
 from inference.training.pairing import Pairing, pair_lesions, renumbered
 from inference.training.registration import (
     Mapping as SpaceMapping,
@@ -43,7 +45,7 @@ from inference.training.registration import (
     register,
 )
 from inference.training.site_archive import DAYS_PER_MONTH, MatchedPatient, MatchedStudy
-from inference.training.site_crops import TISSUES, Crop, crop_grid, crop_study, liver_share, volumes_ml
+from inference.training.site_crops import TISSUES, Crop, crop_grid, crop_study, liver_share
 from inference.training.site_reading import (
     ReadStudy,
     common_phase,
@@ -150,6 +152,7 @@ class PatientTask:
     segmenter: Segmenter
     settings: SiteSettings
     folder: Path
+    reader: PhaseReader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +236,9 @@ def _read(task: PatientTask, matched: MatchedStudy) -> ReadStudy:
     files, clinical = matched.study.files, task.patient.rows.clinical
     limits = task.settings.limits.segmentation
     if matched.row.no_tumour_left:
-        study = read_without_tumour(files, clinical, limits)
+        study = read_without_tumour(files, clinical, limits, task.reader)
     else:
-        study = read_study(files, clinical, task.segmenter, limits)
+        study = read_study(files, clinical, task.segmenter, limits, task.reader)
     modality, phases = study.baseline.primary.modality, task.settings.phases
     if modality != task.settings.modality:
         raise RejectedInput(f"the study is {modality}, and the cohort is of {task.settings.modality}")
@@ -354,7 +357,7 @@ def _notes(pairing: Pairing) -> tuple[str, ...]:
 def _volume_kept(study: ReadStudy, crop: Crop, limits: RegistrationLimits) -> tuple[float, tuple[str, ...]]:
     """Compare the lesion volume of the crop with that on the study's own grid."""
     own = sum(_ml(study).values())
-    resampled_ml = float(volumes_ml(crop.fractions).sum())
+    resampled_ml = float(tissue_ml(crop.fractions).sum())
     if own == 0.0:
         return float("nan"), ()
     ratio = resampled_ml / own

@@ -13,6 +13,7 @@ from inference.errors import GeometryError, ImplausibleSegmentation, Segmentatio
 from inference.imaging.attributes import text
 from inference.imaging.boxes import box_of
 from inference.imaging.organ_values import OrganValues
+from inference.imaging.phase_evidence import PhaseReader
 from inference.imaging.plausibility import check_plausible
 from inference.imaging.reading import read_case
 from inference.imaging.seg_frames import segment_masks
@@ -98,9 +99,13 @@ def acquired_values(volume: SeriesVolume) -> Voxels:
 
 
 def read_study(
-    files: Sequence[Path], clinical: ClinicalRecord, segmenter: Segmenter, limits: SegmentationLimits
+    files: Sequence[Path],
+    clinical: ClinicalRecord,
+    segmenter: Segmenter,
+    limits: SegmentationLimits,
+    reader: PhaseReader | None = None,
 ) -> ReadStudy:
-    """Read, choose, decode and segment one study with tumours.
+    """Read, choose, decode and segment one study with tumours; `reader` tells phases from the images.
 
     Raises
     ------
@@ -110,12 +115,15 @@ def read_study(
         The segmenter failed.
     """
     case = read_case(files, clinical)
-    found = segment(case, load(select(case)), segmenter, limits)
+    found = segment(case, load(select(case), reader), segmenter, limits, reader=reader)
     return _with_lipiodol(ReadStudy(found.baseline, found.segmentation))
 
 
 def read_without_tumour(
-    files: Sequence[Path], clinical: ClinicalRecord, limits: SegmentationLimits
+    files: Sequence[Path],
+    clinical: ClinicalRecord,
+    limits: SegmentationLimits,
+    reader: PhaseReader | None = None,
 ) -> ReadStudy:
     """Read a study in which, as the table says, no tumour was seen; its segmentation has the liver alone.
 
@@ -125,11 +133,11 @@ def read_without_tumour(
         As in `read_study`, or a tumour was drawn after all.
     """
     case = read_case(files, clinical)
-    baseline = load(select(case))
+    baseline = load(select(case), reader)
     segmentation = liver_in_study(case, baseline)
     values = OrganValues(segmentation.labels, baseline.primary.grid)
     check_plausible(baseline, segmentation, limits, values)
-    return ReadStudy(conclude_phases(baseline, segmentation, values), segmentation)
+    return ReadStudy(conclude_phases(baseline, segmentation, values, reader), segmentation)
 
 
 def common_phase(first: Baseline, second: Baseline) -> tuple[SeriesVolume, SeriesVolume] | None:

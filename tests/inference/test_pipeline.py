@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from inference.case import Case, Phase
-from inference.errors import RejectedInput, SegmentationMissing
+from inference.errors import ImplausibleSegmentation, RejectedInput, SegmentationMissing
 from inference.imaging.reading import read_case
+from inference.models.seg_in_study import SegInStudy
 from inference.pipeline import Bundles, run
 from inference.randomness import RandomStreams
 from inference.results import NotAssessed, Reason, StudyResults, Tissue
@@ -107,14 +108,21 @@ def test_progress_rises_to_the_end(case, bundles):
     assert 0 <= heard[0] <= heard[-1] <= 1
 
 
-def test_a_study_without_segmentation_is_refused_before_anything_is_decoded(case, bundles, tmp_path):
+def test_where_only_people_segment_a_study_without_it_is_refused_undecoded(case, bundles, tmp_path):
+    by_people = replace(bundles, segmenter=SegInStudy())
     without = replace(case, series=tuple(s for s in case.series if s.modality != "SEG"))
     gone = tuple(
         replace(s, instances=tuple(replace(i, path=tmp_path / "gone.dcm") for i in s.instances))
         for s in without.series
     )
     with pytest.raises(SegmentationMissing, match="no liver segmentation in the study"):
-        run(replace(without, series=gone), SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
+        run(replace(without, series=gone), SETTINGS, by_people, RandomStreams(0), lambda text, share: None)
+
+
+def test_outlines_of_the_default_segmenter_that_cannot_be_right_are_refused(case, bundles):
+    without = replace(case, series=tuple(s for s in case.series if s.modality != "SEG"))
+    with pytest.raises(ImplausibleSegmentation):
+        run(without, SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
 
 
 def test_a_study_without_images_is_refused(case, bundles):

@@ -33,6 +33,10 @@ _MULTIPLE_COARSE = 16
 _MULTIPLE_FINE = 8
 MARGIN_MM = 16.0
 """What the fine network sees around the liver."""
+LOOKS = 3
+"""Looks at the liver of a study. On a development CT with many tumours three raised the liver's Dice from
+.91 to .92 and that of its tumours from .71 to .74; each takes a second or two."""
+
 _LEAST_COARSE_ML = 20.0
 _SHIFTS_MM = (0.0, COARSE_SPACING_MM / 2.0)
 """The coarse network looks at lattices that lie half a voxel apart; their mean is smoother."""
@@ -77,19 +81,10 @@ class CoarseFinding:
 
 @dataclass(frozen=True, slots=True)
 class FineFinding:
-    """What the fine network says around the liver.
-
-    Attributes
-    ----------
-    shares : array of float32, (part, z, y, x)
-        Probability of each `LiverPart`.
-    guess : array of float32, (z, y, x)
-        Probability of the liver by the coarse network, on the fine lattice.
-    """
+    """Probability of each `LiverPart` on a fine lattice around the liver, (part, z, y, x)."""
 
     lattice: Lattice
     shares: Voxels
-    guess: Voxels
 
 
 def _normalised(values: Voxels, modality: str) -> Voxels:
@@ -147,22 +142,40 @@ def find_liver(values: Voxels, grid: Grid, networks: Networks, coarse: CoarseFin
         return None
     lattice = around(coarse.lattice, box_of(coarse.liver, 0), MARGIN_MM, FINE_SPACING_MM)
     guess = between_lattices(coarse.shares[Organ.LIVER], coarse.lattice, lattice, 0.0)
-    return look_closely(values, grid, networks, lattice, guess)
+    return look_closely(values, grid, networks, lattice, guess, LOOKS)
 
 
 def look_closely(
-    values: Voxels, grid: Grid, networks: Networks, lattice: Lattice, guess: Voxels
+    values: Voxels, grid: Grid, networks: Networks, lattice: Lattice, guess: Voxels, looks: int = 1
 ) -> FineFinding:
-    """Tell the parts of the liver apart on a fine lattice, given a guess of where the liver is."""
+    """Tell the parts of the liver apart on a fine lattice, given a guess of where the liver is.
+
+    Parameters
+    ----------
+    guess : array of float32, (z, y, x)
+        Probability of the liver. Each further look begins with what the one before it found.
+    """
     image = to_lattice(values, grid, lattice, outside_value(networks.modality))
     liver = float(np.median(image[guess > 0.8])) if (guess > 0.8).any() else float(np.median(image))
     window = _normalised(image, networks.modality)
     relative = relative_input(image, liver, relative_scale(networks.modality, liver))
-    shares = _probabilities(networks.fine, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
-    return FineFinding(lattice, shares, guess)
+    fine = _look(networks, lattice, window, relative, guess)
+    for past in range(1, looks):
+        found = liver_share(fine)
+        # The first look is held to the coarse network, which sees more of the body.
+        guess = (found + guess) / 2.0 if past == 1 else found
+        fine = _look(networks, lattice, window, relative, guess)
+    return fine
+
+
+def _look(
+    networks: Networks, lattice: Lattice, window: Voxels, relative: Voxels, guess: Voxels
+) -> FineFinding:
+    channels = np.stack([window, relative, guess * 2.0 - 1.0])
+    return FineFinding(lattice, _probabilities(networks.fine, channels, _MULTIPLE_FINE))
 
 
 def liver_share(fine: FineFinding) -> Voxels:
-    """Return the probability of the liver as a whole on the fine lattice, the mean of both networks'."""
+    """Return the probability of the liver as a whole on the fine lattice."""
     parts = [LiverPart.PARENCHYMA, LiverPart.LESION, LiverPart.VESSEL]
-    return np.asarray((fine.shares[parts].sum(axis=0) + fine.guess) / 2.0, dtype=np.float32)
+    return np.asarray(fine.shares[parts].sum(axis=0), dtype=np.float32)

@@ -55,7 +55,7 @@ def test_a_refused_study_is_3_with_the_reason_in_one_line(
     assert invoke(["run", str(study), "--out", str(tmp_path / "out"), "--json"]) == REFUSED
     captured = capsys.readouterr()
     (line,) = captured.err.strip().splitlines()
-    assert "no liver segmentation" in line
+    assert "the segmented liver" in line
     assert captured.out == ""
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_regimen_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "known are" in capsys.readouterr().err
 
 
-def test_first_slices_of_other_patients_are_refused_for_want_of_a_segmentation(
+def test_first_slices_of_other_patients_are_refused(
     needs_data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in sorted(needs_data("hcc_tace_seg/first_slices").iterdir()):
@@ -73,7 +73,7 @@ def test_first_slices_of_other_patients_are_refused_for_want_of_a_segmentation(
         folder.mkdir()
         (folder / path.name).symlink_to(path)
         assert invoke(["run", str(folder), "--out", str(tmp_path / "out")]) == REFUSED
-        assert "no liver segmentation" in capsys.readouterr().err
+        assert "1 image; at least 10 are needed" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ rules explain

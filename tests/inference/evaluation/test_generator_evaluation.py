@@ -19,23 +19,18 @@ from inference.evaluation.baselines import (
     UniformShrink,
     baseline_forecasters,
 )
-from inference.evaluation.extractors import random_extractor
+from inference.evaluation.extractors import Extractor
 from inference.evaluation.forecasts import CLASSES, Detail, Forecast, clinical_record
 from inference.evaluation.generator_evaluation import evaluate_generator
 from inference.evaluation.generator_run import BASELINE, TRUE, prepare, run
-from inference.evaluation.maps import (
-    crop_grid,
-    numbered,
-    response_on_map,
-    targets_at_baseline,
-    tissue_ml,
-)
+from inference.evaluation.maps import crop_grid, numbered, response_on_map, targets_at_baseline
 from inference.evaluation.questions import Known, Plan, choose, follow_up
 from inference.evaluation.training_rows import log_ratio, ratio_of, training_rows
 from inference.randomness import RandomStreams
 from inference.results import ResponseCategory, Tissue
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Split, write_tables
+from inference.training.crop_volumes import tissue_ml
 from tests.builders.small_cohorts import REGIMENS, small_cohort
 
 PLAN = Plan(patients=12, samples=8, image_samples=8)
@@ -370,6 +365,12 @@ def test_redraws_of_the_simulator_are_an_oracle(cohort, asked, tmp_path):
 # ------------------------------------------------------------------ from folders to tables
 
 
+def blocks(slices: np.ndarray) -> np.ndarray:
+    """Features that cost nothing: means of 4 x 4 pixels."""
+    side = slices.shape[1] // 4
+    return slices.reshape(len(slices), side, 4, side, 4).mean(axis=(2, 4)).reshape(len(slices), -1)
+
+
 def test_two_cohorts_are_evaluated_and_written(cohort, tmp_path):
     shifted = small_cohort(tmp_path / "shifted", patients=10, seed=3)
 
@@ -381,7 +382,7 @@ def test_two_cohorts_are_evaluated_and_written(cohort, tmp_path):
         models,
         None,
         replace(PLAN, patients=8),
-        random_extractor(),
+        Extractor("blocks of pixels, 49 features", blocks),
         tmp_path / "out",
         silent,
     )
@@ -396,13 +397,17 @@ def test_two_cohorts_are_evaluated_and_written(cohort, tmp_path):
     assert bars["lesion HU of the mean against one-step regression"].met is None
     assert held_out.table["perfect"]["kappa_quadratic"].value == 1.0
     assert set(held_out.per_regimen) <= set(REGIMENS)
+    (overall,) = (r for r in held_out.rates if (r.forecaster, r.regimen_id) == ("perfect", ""))
+    assert overall.objective_response.forecast == overall.objective_response.true
+    assert overall.disease_control.difference.value == 0.0
     distances = {d.what: d for d in held_out.distances}
     assert distances["perfect"].fid == pytest.approx(0.0, abs=1e-9)
     assert distances["identity"].fid > 0
     assert "floor" in next(iter(distances))
     text = (tmp_path / "out" / "generator.md").read_text(encoding="utf-8")
-    assert "fixed random convolutions" in text
+    assert "blocks of pixels" in text, "a distance is never given without its extractor"
     assert "say nothing about real patients" in text
+    assert f"| all | perfect | {overall.objective_response.true.n} |" in text
     data = json.loads((tmp_path / "out" / "generator.json").read_text(encoding="utf-8"))
     assert len(data["reports"]) == 2
     assert (tmp_path / "out" / "generator_2.png").is_file()

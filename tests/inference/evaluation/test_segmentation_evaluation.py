@@ -10,15 +10,9 @@ import SimpleITK as sitk
 
 from inference.errors import SegmentationMissing, TrainingDataError
 from inference.evaluation.segmentation_cases import LabelValues, find_cases, read_case_volumes
-from inference.evaluation.segmentation_measures import (
-    detect_lesions,
-    dice,
-    hausdorff95_mm,
-    mean_surface_distance_mm,
-    surface_distances,
-    volume_ml,
-)
+from inference.evaluation.segmentation_measures import detect_lesions, volume_ml
 from inference.evaluation.segmentation_run import evaluate_segmenter, write_segmenter_evaluation
+from inference.imaging.overlap import dice, hausdorff95_mm, mean_surface_distance_mm, surface_distances
 from inference.randomness import RandomStreams
 
 SPACING = (2.5, 1.0, 0.8)

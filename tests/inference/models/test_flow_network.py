@@ -3,10 +3,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from inference.models.flow.conditions import CONDITIONS, focus, nearest_lesion
-from inference.models.flow.haar import haar, inverse_haar
-from inference.models.flow.network import FIELDS, MULTIPLE, REQUESTS, STATE, Drawn, image_change
+from inference.models.flow.haar import doubled, haar, inverse_haar
+from inference.models.flow.network import (
+    FIELDS,
+    GROUPS,
+    MULTIPLE,
+    REQUESTS,
+    STATE,
+    Convolution,
+    Drawn,
+    image_change,
+    normalised,
+)
 from inference.models.flow.sampler import SamplerSettings, clean_state, regress, sample
 from tests.builders.flow_bundles import random_network
 
@@ -32,6 +43,32 @@ def test_haar_bands_lose_nothing_and_keep_the_energy() -> None:
     assert float(bands.square().sum()) == pytest.approx(float(x.square().sum()))
     # The first band of a channel is its local mean.
     assert torch.allclose(bands[:, 0], 8**0.5 * torch.nn.functional.avg_pool3d(x[:, :1], 2)[:, 0])
+
+
+def test_doubling_is_linear_interpolation() -> None:
+    x = torch.randn((2, 3, 4, 6, 8), generator=torch.Generator().manual_seed(1))
+    expected = functional.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
+    assert torch.allclose(doubled(x), expected, atol=1e-5)
+
+
+def test_normalisation_is_that_of_groups_and_keeps_the_layout() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = 5.0 + 3.0 * torch.randn((2, 16, 4, 6, 8), generator=generator)
+    scale, shift = torch.randn((2, 2, 16), generator=generator)
+    place = (2, 16, 1, 1, 1)
+    expected = functional.group_norm(x, GROUPS) * (1.0 + scale.reshape(place)) + shift.reshape(place)
+    found = normalised(x.contiguous(memory_format=torch.channels_last_3d), scale, shift)
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_convolution_is_the_same_with_and_without_gradients(kernel) -> None:
+    layer = Convolution(8, 16, kernel, padding=kernel // 2)
+    x = torch.randn((1, 8, 4, 6, 8), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        quick = layer(x)
+    assert torch.allclose(quick, layer(x), atol=1e-5)
 
 
 def test_image_follows_the_maps() -> None:

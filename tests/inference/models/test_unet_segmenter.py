@@ -180,7 +180,7 @@ def _findings(
         0.1,
         1.0,
     )
-    return coarse, FineFinding(lattice, shares, organ.astype(np.float32))
+    return coarse, FineFinding(lattice, shares)
 
 
 def _limits() -> SegmenterSpec:

@@ -15,10 +15,8 @@ from inference.training.registration import (
     Registered,
     RegistrationLimits,
     RegistrationSettings,
-    dice,
     jacobian,
     register,
-    surface_distance_mm,
 )
 from tests.builders.site_archive import MOVED, SHRUNK, TWO, Scan, Scene, scan
 
@@ -104,17 +102,6 @@ def test_jacobian_of_known_mappings():
     assert jacobian(stretch, grid) == pytest.approx(np.full(grid.shape, 0.75))
     mirror = points * np.array([-1.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
     assert (jacobian(mirror, grid) < 0).all()
-
-
-def test_dice_and_surface_distance_of_shifted_cubes():
-    a = np.zeros((20, 20, 20), dtype=bool)
-    a[5:15, 5:15, 5:15] = True
-    b = np.roll(a, 2, axis=0)
-    assert dice(a, b) == pytest.approx(0.8)
-    assert np.isnan(dice(a & ~a, a & ~a))
-    assert surface_distance_mm(a, a, 3.0) == 0.0
-    assert 0.0 < surface_distance_mm(a, b, 3.0) < 6.0
-    assert surface_distance_mm(a, a & ~a, 3.0) == np.inf
 
 
 @pytest.mark.slow

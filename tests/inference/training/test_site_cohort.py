@@ -16,10 +16,10 @@ from inference.models.seg_in_study import SegInStudy
 from inference.settings import SegmentationLimits
 from inference.training.cohort import CROP, NO_VALUE, Cohort, Origin, Split, cohort_digest
 from inference.training.cohort_check import check_cohort
+from inference.training.crop_volumes import tissue_ml
 from inference.training.registration import RegistrationSettings
 from inference.training.site_archive import MatchedPatient, index_archive, match_studies
 from inference.training.site_cohort import SiteOrder, SiteResult, prepare_site_cohort
-from inference.training.site_crops import volumes_ml
 from inference.training.site_patient import PatientTask, SiteSettings, prepare_patient
 from inference.training.site_pseudonyms import Pseudonyms
 from inference.training.site_report import write_report
@@ -170,7 +170,7 @@ def test_images_are_crops_in_the_place_of_the_baseline(cohort):
     both = liver & (images.images[1] > NO_VALUE) & (later.images[1] > NO_VALUE)
     correlation = np.corrcoef(images.images[1][both], later.images[1][both])[0, 1]
     assert correlation > 0.5
-    total = float(volumes_ml(later.fractions).sum())
+    total = float(tissue_ml(later.fractions).sum())
     row = outcome(cohort, 1)
     assert total == pytest.approx(row["viable_ml"] + row["necrosis_ml"], rel=0.05)
 

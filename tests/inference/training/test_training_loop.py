@@ -68,7 +68,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
     figures = iter([5.0, 4.0, 4.5, 4.6, 4.7, 4.8])
     fitted = fit(_model(), _line, _settings(500, patience=2), tmp_path, _quiet, lambda _m: next(figures))
-    assert (fitted.steps, fitted.best_step, fitted.best_figure) == (40, 20, 4.0)
+    assert (fitted.steps, fitted.kept_step, fitted.kept_figure) == (40, 20, 4.0)
 
 
 def test_a_step_with_gradients_that_are_not_finite_is_left_out(tmp_path: Path) -> None:

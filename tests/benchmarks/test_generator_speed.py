@@ -1,0 +1,128 @@
+"""Speed of the learned generator beside the processor's own speed at convolutions.
+
+Random weights of the shipped size take as long as trained ones.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from inference.case import ClinicalRecord
+from inference.imaging.reading import read_case
+from inference.models.flow import generator as flow
+from inference.models.flow.generator import LearnedGenerator
+from inference.models.flow.network import NetworkSettings
+from inference.models.flow.sampler import SamplerSettings, precision
+from inference.models.seg_in_study import SegInStudy
+from inference.randomness import RandomStreams
+from inference.settings import PipelineSettings, SegmentationLimits
+from inference.stages.generate import generate
+from inference.stages.load import load
+from inference.stages.segment import segment
+from inference.stages.selection import select
+from inference.training.generator_losses import GeneratorTraining
+from tests.builders.flow_bundles import REGIMENS, write_flow_bundle
+
+pytestmark = pytest.mark.benchmark
+
+SHAPES = ((32, 48, 48, 48), (64, 24, 24, 24), (64, 32, 32, 32))
+"""Channels and extents of convolutions whose best rate is taken as the processor's."""
+
+
+def best_rate() -> float:
+    """Return the best rate of 3D convolutions in operations a second, at the precision that is served."""
+    return max(_rate(*shape) for shape in SHAPES)
+
+
+def _rate(channels: int, *extents: int) -> float:
+    layer = nn.Conv3d(channels, channels, 3, padding=1).requires_grad_(False)
+    layer = layer.to(memory_format=torch.channels_last_3d)
+    x = torch.randn((2, channels, *extents)).contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode(), precision(torch.device("cpu")):
+        seconds = min(_timed(lambda: layer(x)) for _ in range(6))
+    return operations(layer, layer(x)) / seconds
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def operations(layer: nn.Conv3d, answer: Tensor) -> float:
+    """Return multiplications and additions of a convolution."""
+    return 2.0 * layer.weight.numel() * answer.numel() / answer.shape[1]
+
+
+@contextmanager
+def counted(network: nn.Module) -> Iterator[list[float]]:
+    """Count the operations of all convolutions."""
+    found: list[float] = []
+    hooks = [
+        m.register_forward_hook(lambda layer, _, answer: found.append(operations(layer, answer)))
+        for m in network.modules()
+        if isinstance(m, nn.Conv3d)
+    ]
+    yield found
+    for hook in hooks:
+        hook.remove()
+
+
+def test_three_regimens_at_three_months(needs_data, tmp_path, record_property, monkeypatch) -> None:
+    settings = GeneratorTraining()
+    bundle = write_flow_bundle(
+        tmp_path / "bundle", settings.widths, settings.sampler.steps, modalities=("CT",)
+    )
+    model = LearnedGenerator.from_bundle(bundle)
+    assert model.settings.network.widths == NetworkSettings(conditions=1).widths
+    assert model.settings.sampler.steps == SamplerSettings().steps
+    case = read_case(needs_data("ircad17"))
+    baseline, segmentation = segment(case, load(select(case)), SegInStudy(), SegmentationLimits())
+    asked = PipelineSettings(
+        regimens=tuple(REGIMENS.values()), months=(1.0, 3.0, 6.0), best_response=False
+    )
+    drawing: list[float] = []
+    sample = flow.sample
+
+    def timed_sample(*args, **kwargs):
+        started = time.perf_counter()
+        drawn = sample(*args, **kwargs)
+        drawing.append(time.perf_counter() - started)
+        return drawn
+
+    monkeypatch.setattr(flow, "sample", timed_sample)
+    rates = [best_rate()]
+    with counted(model.network) as flops:
+        started = time.perf_counter()
+        courses = generate(
+            baseline, segmentation, ClinicalRecord(), asked, model, RandomStreams(0), lambda *_: None
+        )
+        seconds = time.perf_counter() - started
+    rates.append(best_rate())
+    assert [len(c.time_points) for c in courses] == [3, 3, 3]
+    roofline = sum(flops) / max(rates)
+    resident_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    network = sum(drawing)
+    for name, value in {
+        "seconds": seconds,
+        "network_seconds": network,
+        "roofline_seconds": roofline,
+        "gflops_a_second": max(rates) / 1e9,
+        "resident_gb": resident_gb,
+    }.items():
+        record_property(name, value)
+    print(
+        f"3 regimens x 3 months: {seconds:.1f} s, of them {network:.1f} s in the network; its convolutions "
+        f"at the processor's best rate ({max(rates) / 1e9:.0f} GFLOP/s): {roofline:.1f} s; "
+        f"network over roofline {network / roofline:.2f}; {resident_gb:.2f} GB resident"
+    )
+    assert seconds <= 30.0
+    assert network <= 1.5 * roofline
+    assert resident_gb <= 3.0
