@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from inference.evaluation.generator_output import Evaluation
     from inference.evaluation.segmentation_run import SegmenterReport
 
+_GENERATOR, _SEGMENTER = "For a generator", "For a segmenter"
+
 
 def evaluate(
     model: Annotated[Literal["generator", "segmenter"], typer.Option(help="What is measured.")],
@@ -23,47 +25,82 @@ def evaluate(
     cohort: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Prepared cohort, for a generator. The first is the one it was trained on; more are "
-            "external, such as the shifted one."
+            help="Prepared cohort; its test patients are used. The first is the one that the generator was "
+            "trained on; more are external, such as the shifted one.",
+            rich_help_panel=_GENERATOR,
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="For a segmenter: folder with cases.csv (case, image, label, modality), or with a folder "
-            "for each case (image.nii.gz and label.nii.gz, or DICOM with a segmentation object)."
+            help="Folder with cases.csv (case, image, label, modality), or with a folder for each case "
+            "(image.nii.gz and label.nii.gz, or DICOM with a segmentation object).",
+            rich_help_panel=_SEGMENTER,
         ),
     ] = None,
-    patients: Annotated[int, typer.Option(min=2, help="Test patients of each cohort.")] = 300,
-    samples: Annotated[int, typer.Option(min=1, help="Samples of each follow-up.")] = 8,
+    patients: Annotated[
+        int, typer.Option(min=2, help="Test patients of each cohort, at most.", rich_help_panel=_GENERATOR)
+    ] = 300,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Samples of each follow-up.", rich_help_panel=_GENERATOR)
+    ] = 8,
     image_samples: Annotated[
-        int, typer.Option(min=0, help="Samples whose images are compared; 0 leaves images out.")
+        int,
+        typer.Option(
+            min=0, help="Samples whose images are compared; 0 leaves images out.", rich_help_panel=_GENERATOR
+        ),
     ] = 16,
     scalars_only_for_pairs: Annotated[
         bool,
-        typer.Option(help="Do not draw images for the second regimen and the landmark: faster, less strict."),
+        typer.Option(
+            "--scalars-only-for-pairs",
+            help="Draw no images for the second regimen and the landmark: faster, less strict.",
+            rich_help_panel=_GENERATOR,
+        ),
     ] = False,
     mechanistic: Annotated[
-        bool, typer.Option(help="Also measure the mechanistic model; it takes seconds for each follow-up.")
+        bool,
+        typer.Option(
+            help="Also measure the mechanistic model; it takes seconds for each follow-up.",
+            rich_help_panel=_GENERATOR,
+        ),
     ] = True,
     liver: Annotated[
-        list[int] | None, typer.Option(help="Labels of the reference that are liver, tumours included.")
+        list[int] | None,
+        typer.Option(
+            help="Label of the reference that is liver, tumours included; several times.",
+            rich_help_panel=_SEGMENTER,
+        ),
     ] = None,
-    tumour: Annotated[list[int] | None, typer.Option(help="Labels of the reference that are tumour.")] = None,
-    modality: Annotated[str, typer.Option(help="CT or MR, where cases do not say.")] = "CT",
+    tumour: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Label of the reference that is tumour; several times.", rich_help_panel=_SEGMENTER
+        ),
+    ] = None,
+    modality: Annotated[
+        str, typer.Option(help="CT or MR, where cases do not say.", rich_help_panel=_SEGMENTER)
+    ] = "CT",
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     config: Annotated[list[Path] | None, typer.Option(help="Settings over the packaged defaults.")] = None,
 ) -> None:
-    """Measure a generator or a segmenter; writes Markdown, JSON and PNG.
+    """Measure a generator or a segmenter on patients it was not trained on; writes Markdown, JSON and PNG.
 
-    A generator is asked about one random regimen and month for each test patient and compared with
-    doing nothing, a uniform change, the mean and the distribution of its regimen, ridge on scalars, and
-    what its bundle carries; every figure has a bootstrap interval.
+    A generator is asked about one random regimen and month for each test patient of a prepared cohort, and
+    compared with doing nothing, a uniform change, the mean and the distribution of its regimen, ridge on
+    scalars, one-step regression and the mechanistic model. generator.md says for each: error and coverage
+    of viable volume, diameter, response class, response rates, differences between regimens, HU of the
+    lesions, who responds and who dies, FID and KID with their floor; each with a bootstrap interval, over
+    all and by regimen, and which bars are met. A model that does not beat the climatology of its regimen
+    should not be used.
+
+    A segmenter is measured on cases with a reference: Dice and surface distances of liver and tumour, and
+    lesions found and missed.
 
     Example: hepatocast evaluate --model generator --bundle my_bundle/ --cohort cohort/ --cohort shifted/
     --out report/
 
-    Example: hepatocast evaluate --model segmenter --bundle unet_ct --data cases/ --liver 1 --liver 2
+    Example: hepatocast evaluate --model segmenter --bundle segmenter --data cases/ --liver 1 --liver 2
     --tumour 2 --out report/
     """
     from inference.evaluation.questions import Plan

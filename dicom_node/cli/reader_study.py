@@ -13,12 +13,23 @@ if TYPE_CHECKING:
     from inference.evaluation.reading_set import ReadingItem
     from inference.models.protocols import Progress
 
-app = typer.Typer(no_args_is_help=True, help="Let readers judge virtual follow-ups, blinded.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def reader_study() -> None:
-    """Let readers judge virtual follow-ups, blinded."""
+    """Let readers judge virtual follow-ups, blinded.
+
+    1. `hepatocast reader-study export --cohort cohort/ --bundle my_bundle/ --out reading/` mixes real and
+    virtual follow-ups, writes one picture of each under a random code, a sheet for each reader, and a key
+    that stays with you;
+
+    2. each reader gets the folder and fills in a sheet of their own, alone: 1 (not plausible) to 5;
+
+    3. `hepatocast reader-study analyse reading/reader_*.csv --key reading_key.csv --out figures/` says how
+    many virtual follow-ups were found plausible (4 or 5) beside the real ones, how well the readers agree,
+    and whether they can tell which is which.
+    """
 
 
 @app.command()

@@ -19,12 +19,12 @@ from inference.settings import Frozen
 from inference.simulation.acquisition import Scanner
 from inference.simulation.anatomy import STUDY_CENTRE_MM, Anatomy, build_anatomy
 from inference.simulation.cohort_patient import Request, SimulatedPatient
-from inference.simulation.course import DAYS_PER_MONTH
 from inference.simulation.dicom_study import study_uid, write_imaging_study
 from inference.simulation.disease import TumourState
 from inference.simulation.displacement import Displacement, draw_displacement
 from inference.simulation.imaging_study import Subject, Visit, acquire_study, state_on
 from inference.simulation.shapes import Point
+from inference.simulation.tumours import DAYS_PER_MONTH
 
 _FIRST_DAY = dt.datetime(2020, 1, 6, 8, 0, tzinfo=dt.UTC)
 _DAYS_TO_TREATMENT = 10

@@ -69,6 +69,11 @@ def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(offset.reshape(place).to(x.dtype), x, factor.reshape(place).to(x.dtype))
 
 
+def _activated(x: Tensor) -> Tensor:
+    # Gradients need what was there before; without them a copy is a waste.
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class Convolution(nn.Conv3d):
     """A 3D convolution that oneDNN computes whatever its size.
 
@@ -103,7 +108,7 @@ class _Block(nn.Module):
         y = x
         for modulation, convolution in zip(self.modulations, self.convolutions, strict=True):
             scale, shift = modulation(embedding).chunk(2, dim=1)
-            y = convolution(functional.silu(normalised(y, scale, shift)))
+            y = convolution(_activated(normalised(y, scale, shift)))
         return x + y
 
 

@@ -50,7 +50,6 @@ from inference.settings import Frozen
 _MARGIN_VOXELS = 2
 _LEAST_LIVER_ML = 50.0
 """Heart and lung bases gave 0 ml; a liver that is cut by the field of view gave 500 ml."""
-_UNSURE_ENTROPY = 0.45
 _SURE = 0.8
 _OPENING_VOXELS = 2
 _WHOLE = np.ones((3, 3, 3), dtype=bool)
@@ -85,14 +84,12 @@ class LiverFinding:
         Lesions and vessels included.
     lesion : array of uint8, shape of the box
         0, or the number of a lesion; 1 is the largest.
-    unsure_ml : volume of the lattice whose probability of liver lies between 0.2 and 0.8
     """
 
     box: Box
     liver: Mask
     lesion: Labels
     coarse: CoarseFinding
-    unsure_ml: float
 
 
 @dataclass(frozen=True)
@@ -144,14 +141,12 @@ class UnetSegmenter:
         SegmentationMissing
             No network is there for the modality.
         ImplausibleSegmentation
-            No liver, or no lesion, was found.
+            There is no liver in the field of view.
         """
         primary = baseline.primary
         if primary.modality not in self.networks:
             raise SegmentationMissing(f"the segmenter {self.info.name} has no network for {primary.modality}")
         found = self.segment_volume(primary.values(), primary.grid, primary.modality)
-        if not found.lesion.any():
-            raise ImplausibleSegmentation("no tumour was found in the liver")
         tissue = np.where(found.liver, np.uint8(Tissue.LIVER), np.uint8(Tissue.BACKGROUND))
         tissue[found.lesion > 0] = Tissue.VIABLE
         return Segmentation(
@@ -159,7 +154,8 @@ class UnetSegmenter:
             lesions=tuple(Lesion(k, f"L{k}") for k in range(1, int(found.lesion.max()) + 1)),
             bundle=self.info,
             source_sop_instance_uid=None,
-            warnings=("Liver and tumours were outlined by a program; check the outlines.", *_doubts(found)),
+            warnings=("Liver and tumours were outlined by a program; check the outlines.",),
+            entropy=found.coarse.entropy,
             regions=_regions(found.coarse, primary.grid),
         )
 
@@ -232,8 +228,7 @@ def _on_grid(fine: FineFinding, coarse: CoarseFinding, grid: Grid, spec: Segment
     liver = share > 0.5
     lesion_share = from_lattice(np.where(whole, fine.shares[LiverPart.LESION], 0.0), fine.lattice, grid, box)
     lesion = _lesions((lesion_share > spec.lesion_threshold) & liver, grid.voxel_ml, spec.smallest_lesion_ml)
-    unsure = np.count_nonzero((organ > 0.2) & (organ < 0.8)) * FINE_SPACING_MM**3 / 1000.0
-    return LiverFinding(box, liver, lesion, coarse, float(unsure))
+    return LiverFinding(box, liver, lesion, coarse)
 
 
 def _opened(mask: Mask) -> Mask:
@@ -258,12 +253,6 @@ def _lesions(mask: Mask, voxel_ml: float, smallest_ml: float) -> Labels:
     for number, k in enumerate([k for k in order if sizes[k] >= smallest_ml][:255], 1):
         numbers[k + 1] = number
     return np.asarray(numbers[parts], dtype=np.uint8)
-
-
-def _doubts(found: LiverFinding) -> list[str]:
-    if found.coarse.entropy > _UNSURE_ENTROPY:
-        return [f"The outline of the liver is uncertain in places ({found.unsure_ml:.0f} ml); look at it."]
-    return []
 
 
 def _regions(coarse: CoarseFinding, grid: Grid) -> tuple[Region, ...]:
