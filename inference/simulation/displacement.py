@@ -55,8 +55,20 @@ class Motion:
         """Return values (z, y, x) where the displaced body has them; the border is continued."""
         if self._displacement.is_none:
             return values
-        moved = ndimage.map_coordinates(values, self._index, order=1, mode="nearest")
-        return np.asarray(moved, dtype=np.float32)
+        found = ndimage.find_objects((values != 0).astype(np.uint8))
+        if not found:
+            return np.zeros(values.shape, np.float32)
+        # A small structure comes from a small part of the grid; the rest stays zero.
+        reached = np.ones(values.shape, bool)
+        for index, part, count in zip(self._index, found[0], values.shape, strict=True):
+            if part.start > 0:
+                reached &= index > part.start - 1
+            if part.stop < count:
+                reached &= index < part.stop
+        moved = np.zeros(values.shape, np.float32)
+        sources = self._index[:, reached]
+        moved[reached] = ndimage.map_coordinates(values, sources, order=1, mode="nearest")
+        return moved
 
 
 def _sources(displacement: Displacement, field: Field, step_mm: Point) -> Voxels:

@@ -19,6 +19,7 @@ from pydantic import Field
 from safetensors.numpy import save
 
 from inference.bundle_store import seal
+from inference.imaging.phase_evidence import DECIDED
 from inference.imaging.phase_features import PHASES, coarse_features, organ_features
 from inference.models.phase.classifier import DESCRIPTION, WEIGHTS, describe_networks
 from inference.models.phase.network import LARGEST_INPUT, Perceptron
@@ -38,8 +39,6 @@ from inference.training.phase_samples import (
 
 NAME = "phase"
 VERSION = "1.0.0"
-DECIDED = 0.8
-"""Probability from which a phase is told; below, it is unknown."""
 
 
 class PhaseTrainingSettings(Frozen):
@@ -213,7 +212,7 @@ def _scores_of(inputs: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tenso
 
 
 def _scores(shares: FloatArray, truth: FloatArray) -> dict[str, Any]:
-    """Return accuracy, and how often and how rightly a phase is told at all."""
+    """Return accuracy, and how often and how rightly a phase is told at all (from `DECIDED`)."""
     said, sure = shares.argmax(axis=1), shares.max(axis=1) >= DECIDED
     right = said == truth
     return {

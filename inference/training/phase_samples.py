@@ -41,7 +41,8 @@ _TIMING: Mapping[Phase, tuple[float, float]] = {
 }
 _ENHANCEMENT = (0.65, 1.45)
 _ORGAN_SPREAD = 0.12
-_MISSING = 0.25
+_MOST_MISSING = 0.8
+"""Segmentations have all organs, or hardly any beside the liver: tables lack from none to this share."""
 _LIVER_ALONE = 0.06
 
 _LATE_MR: Mapping[Structure, tuple[float, float]] = {
@@ -148,11 +149,8 @@ def organs_of(contrast: Contrast, rng: np.random.Generator) -> dict[str, float]:
 
 
 def _with_missing(values: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
-    alone = rng.random() < _LIVER_ALONE
-    dropped = {"kidney_low"} if rng.random() < _MISSING else set()
-    for name in values:
-        if rng.random() < _MISSING or alone:
-            dropped.add(name)
+    share = 1.0 if rng.random() < _LIVER_ALONE else float(rng.uniform(0.0, _MOST_MISSING))
+    dropped = {name for name in values if rng.random() < share}
     dropped |= {"kidney_low"} if "kidney_high" in dropped else set()
     return {k: v for k, v in values.items() if k not in dropped - {"liver", "liver_vessels"}}
 

@@ -8,50 +8,44 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from inference.case import Phase
-from inference.clinical.response_course import classify_mrecist, classify_recist11, smallest_target_mm
 from inference.errors import InferenceError, RejectedInput, TrainingDataError
-from inference.imaging.measurement import measure_lesions
 from inference.imaging.phase_evidence import PhaseReader
 from inference.imaging.resampling import aligned_grid, nearest_label, share_of
 from inference.models.protocols import Segmenter
 from inference.results import (
     Grid,
     Labels,
-    LesionMeasurement,
-    NotAssessed,
-    Response,
-    ResponseCategory,
-    Tissue,
 )
 from inference.settings import Frozen, SegmentationLimits
-from inference.stages.respond import ARTERIAL_PHASES
 from inference.training.cohort import NO_VALUE, FollowUpImages, PatientImages, write_images
 from inference.training.crop_volumes import tissue_ml
 from inference.training.pairing import Pairing, pair_lesions, renumbered
-from inference.training.registration import (
-    Mapping as SpaceMapping,
-)
-from inference.training.registration import (
-    RegistrationLimits,
-    RegistrationQuality,
-    RegistrationSettings,
-    register,
-)
+from inference.training.registration import Mapping as SpaceMapping
+from inference.training.registration import RegistrationSettings, register
+from inference.training.registration_quality import RegistrationLimits, RegistrationQuality
 from inference.training.site_archive import DAYS_PER_MONTH, MatchedPatient, MatchedStudy
-from inference.training.site_crops import TISSUES, Crop, crop_grid, crop_study, liver_share
+from inference.training.site_crops import Crop, crop_grid, crop_study, liver_share
 from inference.training.site_reading import (
     ReadStudy,
     common_phase,
     read_study,
     read_without_tumour,
     tracked_pairs,
+)
+from inference.training.site_rows import (
+    FollowUp,
+    lesion_ml,
+    measured_lesions,
+    months_of,
+    outcome_rows,
+    patient_row,
 )
 
 _log = logging.getLogger(__name__)
@@ -164,22 +158,12 @@ class _Known:
     highest: int
 
 
-@dataclass(frozen=True, slots=True)
-class _FollowUp:
-    matched: MatchedStudy
-    study: ReadStudy
-    lesion: Labels
-    crop: Crop
-    pairing: Pairing
-    measured: tuple[LesionMeasurement, ...]
-
-
 @dataclass(slots=True)
 class _Progress:
     """What has been found while the follow-ups are gone through."""
 
     known: _Known
-    kept: list[_FollowUp] = field(default_factory=list)
+    kept: list[FollowUp] = field(default_factory=list)
     pairs: list[PairReport] = field(default_factory=list)
     left_out: list[LeftOutRow] = field(default_factory=list)
 
@@ -211,8 +195,8 @@ def prepare_patient(task: PatientTask) -> PreparedPatient:
     _write(task, baseline, first, target, found.kept)
     return PreparedPatient(
         task.patient_id,
-        _patient_row(task, baseline),
-        tuple(_outcomes(task, baseline, found.kept)),
+        patient_row(task.patient_id, patient.rows, baseline),
+        tuple(outcome_rows(task.patient_id, patient.rows.regimen_id, baseline, found.kept)),
         tuple(found.pairs),
         tuple(found.left_out),
     )
@@ -321,19 +305,13 @@ def _add_follow_up(
     if failures:
         raise TrainingDataError("; ".join(failures))
     _keep(
-        found, _FollowUp(matched, study, numbered, crop, pairing, _measured(baseline, study, numbered)), there
+        found,
+        FollowUp(matched, study, numbered, crop, pairing, measured_lesions(baseline, study, numbered)),
+        there,
     )
 
 
-def _measured(baseline: ReadStudy, study: ReadStudy, lesion: Labels) -> tuple[LesionMeasurement, ...]:
-    labels = study.segmentation.labels
-    own = replace(labels, lesion=lesion[labels.box.slices])
-    return measure_lesions(
-        own, study.baseline.primary.grid, [x.number for x in baseline.segmentation.lesions]
-    )
-
-
-def _keep(found: _Progress, follow_up: _FollowUp, there: Labels) -> None:
+def _keep(found: _Progress, follow_up: FollowUp, there: Labels) -> None:
     """Add a follow-up, and its new lesions to those that are known to the next."""
     found.kept.append(follow_up)
     known, new = found.known, follow_up.pairing.new
@@ -356,7 +334,7 @@ def _notes(pairing: Pairing) -> tuple[str, ...]:
 
 def _volume_kept(study: ReadStudy, crop: Crop, limits: RegistrationLimits) -> tuple[float, tuple[str, ...]]:
     """Compare the lesion volume of the crop with that on the study's own grid."""
-    own = sum(_ml(study).values())
+    own = sum(lesion_ml(study).values())
     resampled_ml = float(tissue_ml(crop.fractions).sum())
     if own == 0.0:
         return float("nan"), ()
@@ -368,12 +346,6 @@ def _volume_kept(study: ReadStudy, crop: Crop, limits: RegistrationLimits) -> tu
         f"(within {limits.lesion_volume_within:.0%}): lesions lie outside the crop, or were deformed"
     )
     return ratio, (reason,)
-
-
-def _ml(study: ReadStudy) -> dict[Tissue, float]:
-    """Return the volume of each kind of lesion tissue on the study's own grid."""
-    counts = np.bincount(study.segmentation.labels.tissue.ravel(), minlength=len(Tissue))
-    return {t: float(counts[t]) * study.baseline.primary.grid.voxel_ml for t in TISSUES}
 
 
 def _picture(first: Crop, later: Crop, liver: Labels) -> PairPicture:
@@ -395,87 +367,14 @@ def _picture(first: Crop, later: Crop, liver: Labels) -> PairPicture:
 
 
 def _write(
-    task: PatientTask, baseline: ReadStudy, first: Crop, target: Grid, kept: Sequence[_FollowUp]
+    task: PatientTask, baseline: ReadStudy, first: Crop, target: Grid, kept: Sequence[FollowUp]
 ) -> None:
     regimen = task.patient.rows.regimen_id
     follow_ups = tuple(
-        FollowUpImages(regimen, _months(f), f.crop.images, f.crop.fractions, f.crop.lesion) for f in kept
+        FollowUpImages(regimen, months_of(f), f.crop.images, f.crop.fractions, f.crop.lesion) for f in kept
     )
     liver = liver_share(baseline, target)
     images = PatientImages(
         task.patient_id, first.images, None, liver, first.fractions, first.lesion, follow_ups
     )
     write_images(task.folder, images)
-
-
-def _months(follow_up: _FollowUp) -> float:
-    return round(follow_up.matched.months, 3)
-
-
-def _patient_row(task: PatientTask, baseline: ReadStudy) -> Mapping[str, object]:
-    rows = task.patient.rows
-    ml = _ml(baseline)
-    os, pfs = rows.os or (None, None), rows.pfs or (None, None)
-    organ_ml = (
-        float(np.count_nonzero(baseline.segmentation.labels.tissue)) * baseline.baseline.primary.grid.voxel_ml
-    )
-    return {
-        "patient_id": task.patient_id,
-        "centre": rows.centre,
-        "split": "",
-        "regimen_id": rows.regimen_id,
-        "baseline_viable_ml": round(ml[Tissue.VIABLE], 4),
-        "baseline_total_ml": round(sum(ml.values()), 4),
-        "liver_ml": round(organ_ml, 2),
-        "os_months": os[0],
-        "os_event": os[1],
-        "pfs_months": pfs[0],
-        "pfs_event": pfs[1],
-        **{name: _cell(value.value) for name, value in rows.clinical.values.items()},
-    }
-
-
-def _cell(value: float | str | bool) -> float | str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value
-
-
-def _outcomes(
-    task: PatientTask, baseline: ReadStudy, kept: Sequence[_FollowUp]
-) -> list[Mapping[str, object]]:
-    lesions = _measured(baseline, baseline, baseline.lesions_in_full())
-    smallest = smallest_target_mm(baseline.baseline.primary)
-    courses = [f.measured for f in kept]
-    recist = classify_recist11(lesions, courses, smallest)
-    mrecist = classify_mrecist(lesions, courses, smallest)
-    rows: list[Mapping[str, object]] = []
-    at_baseline = {x.number for x in baseline.segmentation.lesions}
-    for follow_up, by_recist, by_mrecist in zip(kept, recist, mrecist, strict=True):
-        ml = _ml(follow_up.study)
-        arterial = all(_has_arterial(s) for s in (baseline, follow_up.study))
-        present = set(np.unique(follow_up.lesion).tolist()) - {0}
-        rows.append(
-            {
-                "patient_id": task.patient_id,
-                "regimen_id": task.patient.rows.regimen_id,
-                "months": _months(follow_up),
-                "observed": 1,
-                "imaged": 1,
-                "viable_ml": round(ml[Tissue.VIABLE], 4),
-                "necrosis_ml": round(ml[Tissue.NECROSIS], 4),
-                "lipiodol_ml": round(ml[Tissue.LIPIODOL], 4),
-                "new_lesions": len(present - at_baseline),
-                "recist11": _category(by_recist),
-                "mrecist": _category(by_mrecist) if arterial else ResponseCategory.NE.value,
-            }
-        )
-    return rows
-
-
-def _has_arterial(study: ReadStudy) -> bool:
-    return any(study.baseline.phase(p) is not None for p in ARTERIAL_PHASES)
-
-
-def _category(response: Response | NotAssessed) -> str:
-    return ResponseCategory.NE.value if isinstance(response, NotAssessed) else response.category.value

@@ -16,7 +16,7 @@ import numpy as np
 
 from inference.results import Labels
 from inference.training.cohort import NO_VALUE, Cohort
-from inference.training.registration import RegistrationLimits
+from inference.training.registration_quality import RegistrationLimits
 from inference.training.site_cohort import SiteResult
 from inference.training.site_patient import PairPicture, PairReport
 

@@ -23,28 +23,27 @@ _SIGNS = torch.tensor(
 def haar(x: Tensor) -> Tensor:
     """Map (batch, c, z, y, x) to (batch, 8 c, z/2, y/2, x/2); the bands of a channel lie together.
 
-    Half the resolution, eight times the channels, nothing lost. In memory the channels of the result
-    are the innermost axis, as convolutions like them.
+    Half the resolution, eight times the channels, nothing lost.
     """
     b, c, z, y, w = x.shape
-    corners = x.reshape(b, c, z // 2, 2, y // 2, 2, w // 2, 2).permute(0, 2, 4, 6, 1, 3, 5, 7)
-    bands = _mixed(corners.reshape(-1, 8))
-    return bands.reshape(b, z // 2, y // 2, w // 2, 8 * c).permute(0, 4, 1, 2, 3)
+    corners = x.reshape(b, c, z // 2, 2, y // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
+    bands = _mixed(corners.reshape(b, c, 8, -1))
+    return bands.reshape(b, 8 * c, z // 2, y // 2, w // 2)
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
     """Undo `haar`."""
     b, channels, z, y, w = bands.shape
     c = channels // 8
-    flat = _mixed(bands.permute(0, 2, 3, 4, 1).reshape(-1, 8))
-    corners = flat.reshape(b, z, y, w, c, 2, 2, 2).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    flat = _mixed(bands.reshape(b, c, 8, -1))
+    corners = flat.reshape(b, c, 2, 2, 2, z, y, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
     return corners.reshape(b, c, 2 * z, 2 * y, 2 * w)
 
 
 def _mixed(x: Tensor) -> Tensor:
     # Half precision would lose here what the transform is there to keep.
     with torch.autocast(x.device.type, enabled=False):
-        return torch.matmul(x, _SIGNS.to(x))
+        return torch.matmul(_SIGNS.to(x), x)
 
 
 def doubled(x: Tensor) -> Tensor:

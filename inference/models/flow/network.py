@@ -91,6 +91,37 @@ class Convolution(nn.Conv3d):
         return found
 
 
+class Entry(nn.Conv3d):
+    """A convolution of single voxels from a tensor channels first to one with channels innermost.
+
+    As a matrix product it changes the layout at no cost; the convolutions between like channels
+    innermost, and the Haar transform channels first.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(channels, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, width, z, y, x)."""
+        weight = self.weight.flatten(1).T
+        mixed = torch.matmul(x.flatten(2).transpose(1, 2), weight) + self.bias
+        return mixed.reshape(len(x), *x.shape[2:], -1).permute(0, 4, 1, 2, 3)
+
+
+class Exit(nn.Conv3d):
+    """The way back: a convolution of single voxels, the result channels first."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (batch, channels, z, y, x)."""
+        rows = x.permute(0, 2, 3, 4, 1).reshape(len(x), -1, x.shape[1])
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        mixed = torch.bmm(weight, rows.transpose(1, 2)) + self.bias[:, None]  # type: ignore[index]
+        return mixed.reshape(len(x), -1, *x.shape[2:])
+
+
 class _Block(nn.Module):
     """Normalise, modulate by the conditions, convolve; twice at most, with a residual connection."""
 
@@ -164,9 +195,9 @@ class ChangeNetwork(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(settings.conditions + 1, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
         )
-        self.context = Convolution(8 * FIELDS + REQUESTS, widths[0], 1)
+        self.context = Entry(8 * FIELDS + REQUESTS, widths[0])
         self.context_block = _Block(widths[0], e, 1)
-        self.state = Convolution(8 * STATE, widths[0], 1)
+        self.state = Entry(8 * STATE, widths[0])
         self.encoders = nn.ModuleList([_Block(widths[0], e, 1)])
         self.down = nn.ModuleList()
         for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
@@ -177,7 +208,7 @@ class ChangeNetwork(nn.Module):
         for narrow, wide in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
             self.up.append(Convolution(wide, narrow, 1))
             self.decoders.append(_Block(narrow, e, 2))
-        self.head = Convolution(widths[0], 8 * (TISSUES + 1) + LEVELS, 1)
+        self.head = Exit(widths[0], 8 * (TISSUES + 1) + LEVELS)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
@@ -197,21 +228,29 @@ class ChangeNetwork(nn.Module):
         requests : Tensor, (batch, 4, z/2, y/2, x/2)
         """
         joined = torch.cat([haar(fields) * 0.35, requests], dim=1)
-        laid_out = joined.contiguous(memory_format=torch.channels_last_3d)
-        found: Tensor = self.context_block(self.context(laid_out), embedding)
+        found: Tensor = self.context_block(self.context(joined), embedding)
         return found
 
-    def decode(self, context: Tensor, state: Tensor | None, fields: Tensor, embedding: Tensor) -> Drawn:
+    @staticmethod
+    def prior(fields: Tensor) -> Tensor:
+        """Return the logits of the baseline's tissues, from which those of a follow-up depart."""
+        baseline = fields[:, 3:6].float()
+        whole = torch.cat([1.0 - baseline.sum(dim=1, keepdim=True), baseline], dim=1)
+        return torch.log(whole.clamp_min(0.0) + _PRIOR)
+
+    def decode(self, context: Tensor, state: Tensor | None, prior: Tensor, embedding: Tensor) -> Drawn:
         """Return the follow-up that is expected given the state.
 
         Parameters
         ----------
+        context, prior : Tensor
+            As `encode` and `prior` give them.
         state : Tensor, (batch, 40, z/2, y/2, x/2), or None
             Haar bands of the noisy change; None in one-step regression.
         """
         x = context
         if state is not None:
-            x = context + self.state(state.contiguous(memory_format=torch.channels_last_3d))
+            x = context + self.state(state)
         skips: list[Tensor] = []
         for level, encoder in enumerate(self.encoders):
             if level:
@@ -224,7 +263,7 @@ class ChangeNetwork(nn.Module):
             skip = skips.pop()
             x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest").to(skip.dtype) + skip
             x = self._at(level, decoder, x, embedding)
-        return self._drawn(self.head(functional.silu(x)).float(), fields.float())
+        return self._drawn(self.head(_activated(x)).float(), prior)
 
     def _down(self, level: int, x: Tensor) -> Tensor:
         if level >= _FULL_PRECISION_FROM:
@@ -245,11 +284,8 @@ class ChangeNetwork(nn.Module):
         return found
 
     @staticmethod
-    def _drawn(answer: Tensor, fields: Tensor) -> Drawn:
-        logits = inverse_haar(answer[:, : 8 * (TISSUES + 1)])
-        baseline = fields[:, 3:6]
-        whole = torch.cat([1.0 - baseline.sum(dim=1, keepdim=True), baseline], dim=1)
-        logits = logits + torch.log(whole.clamp_min(0.0) + _PRIOR)
+    def _drawn(answer: Tensor, prior: Tensor) -> Drawn:
+        logits = inverse_haar(answer[:, : 8 * (TISSUES + 1)]) + prior
         return Drawn(logits, doubled(answer[:, 8 * (TISSUES + 1) :]))
 
     def forward(
@@ -258,7 +294,7 @@ class ChangeNetwork(nn.Module):
         """Return the expected follow-up; see `encode` and `decode`."""
         # The request is encoded once for all noise levels.
         context = self.encode(fields, requests, self.embedding(conditions, torch.ones_like(sigma)))
-        return self.decode(context, state, fields, self.embedding(conditions, sigma))
+        return self.decode(context, state, self.prior(fields), self.embedding(conditions, sigma))
 
 
 def bfloat16_is_fast() -> bool:

@@ -26,10 +26,11 @@ from inference.results import BundleInfo, FloatArray, Grid, Voxels
 from inference.settings import Frozen
 
 SHIPPED = "phase"
-STRANGE_FROM = 1.8
+STRANGE_IMAGE, STRANGE_ORGANS = 1.8, 2.2
 """Inputs farther than this from those that were learned from are not judged; 1 is the usual distance.
 
-A real portal venous CT had 0.7, simulated scans 0.5 to 1.0, phantoms of spheres above 2.
+Images of simulated scans had 0.4 to 1.4 (T2, which echo times tell, up to 2.0), phantoms of spheres above
+2. The few values of organs scatter more: up to 1.95.
 """
 WEIGHTS = "classifier.safetensors"
 DESCRIPTION = "classifier.json"
@@ -92,7 +93,15 @@ class PhaseClassifier:
         known = {name for name, value in organs.items() if np.isfinite(value)}
         if "liver" not in known or not known - {"liver", "liver_vessels"}:
             return None
-        return self._probabilities(f"{modality.lower()}_organs", organ_features(organs, modality), modality)
+        features = organ_features(organs, modality)
+        values, missing = np.split(features, 2)
+        # How much is missing is not strange: segmentations have all organs, or the liver and one more.
+        measured = np.where(missing > 0, np.nan, values)
+        network = self.networks[f"{modality.lower()}_organs"]
+        looked_at = np.concatenate([measured, np.full_like(measured, np.nan)])
+        if network.strangeness(looked_at) > STRANGE_ORGANS:
+            return None
+        return _probabilities(network, features, modality)
 
     def from_image(self, values: Voxels, grid: Grid, modality: str) -> Mapping[Phase, float] | None:
         """Return the probability of each phase from a volume.
@@ -102,16 +111,15 @@ class PhaseClassifier:
         features = image_features(values, grid, modality)
         if features is None:
             return None
-        return self._probabilities(f"{modality.lower()}_image", features, modality)
-
-    def _probabilities(
-        self, network: str, features: FloatArray, modality: str
-    ) -> Mapping[Phase, float] | None:
-        learned = self.networks[network]
-        if learned.strangeness(features) > STRANGE_FROM:
+        network = self.networks[f"{modality.lower()}_image"]
+        if network.strangeness(features) > STRANGE_IMAGE:
             return None
-        shares = learned.probabilities(features[None])[0]
-        return {phase: float(share) for phase, share in zip(PHASES[modality], shares, strict=True)}
+        return _probabilities(network, features, modality)
+
+
+def _probabilities(network: Perceptron, features: FloatArray, modality: str) -> Mapping[Phase, float]:
+    shares = network.probabilities(features[None])[0]
+    return {phase: float(share) for phase, share in zip(PHASES[modality], shares, strict=True)}
 
 
 def network_names() -> tuple[str, ...]:

@@ -81,9 +81,18 @@ class CoarseFinding:
 
 @dataclass(frozen=True, slots=True)
 class FineFinding:
-    """Probability of each `LiverPart` on a fine lattice around the liver, (part, z, y, x)."""
+    """What the fine network sees and says around the liver.
+
+    Attributes
+    ----------
+    image : array of float32, (z, y, x)
+        HU or MR intensities on the lattice.
+    shares : array of float32, (part, z, y, x)
+        Probability of each `LiverPart`.
+    """
 
     lattice: Lattice
+    image: Voxels
     shares: Voxels
 
 
@@ -159,23 +168,17 @@ def look_closely(
     liver = float(np.median(image[guess > 0.8])) if (guess > 0.8).any() else float(np.median(image))
     window = _normalised(image, networks.modality)
     relative = relative_input(image, liver, relative_scale(networks.modality, liver))
-    fine = _look(networks, lattice, window, relative, guess)
+    shares = _probabilities(networks.fine, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
     for past in range(1, looks):
-        found = liver_share(fine)
+        found = liver_share(shares)
         # The first look is held to the coarse network, which sees more of the body.
         guess = (found + guess) / 2.0 if past == 1 else found
-        fine = _look(networks, lattice, window, relative, guess)
-    return fine
+        channels = np.stack([window, relative, guess * 2.0 - 1.0])
+        shares = _probabilities(networks.fine, channels, _MULTIPLE_FINE)
+    return FineFinding(lattice, image, shares)
 
 
-def _look(
-    networks: Networks, lattice: Lattice, window: Voxels, relative: Voxels, guess: Voxels
-) -> FineFinding:
-    channels = np.stack([window, relative, guess * 2.0 - 1.0])
-    return FineFinding(lattice, _probabilities(networks.fine, channels, _MULTIPLE_FINE))
-
-
-def liver_share(fine: FineFinding) -> Voxels:
-    """Return the probability of the liver as a whole on the fine lattice."""
+def liver_share(shares: Voxels) -> Voxels:
+    """Return the probability of the liver as a whole from that of each `LiverPart`."""
     parts = [LiverPart.PARENCHYMA, LiverPart.LESION, LiverPart.VESSEL]
-    return np.asarray(fine.shares[parts].sum(axis=0), dtype=np.float32)
+    return np.asarray(shares[parts].sum(axis=0), dtype=np.float32)

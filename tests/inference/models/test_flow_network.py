@@ -15,6 +15,8 @@ from inference.models.flow.network import (
     STATE,
     Convolution,
     Drawn,
+    Entry,
+    Exit,
     image_change,
     normalised,
 )
@@ -69,6 +71,17 @@ def test_convolution_is_the_same_with_and_without_gradients(kernel) -> None:
     with torch.inference_mode():
         quick = layer(x)
     assert torch.allclose(quick, layer(x), atol=1e-5)
+
+
+def test_entry_and_exit_are_convolutions_of_single_voxels() -> None:
+    x = torch.randn((2, 8, 4, 6, 8), generator=torch.Generator().manual_seed(4))
+    entry, leaving = Entry(8, 16), Exit(16, 5)
+    inside = entry(x)
+    assert inside.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.allclose(inside, functional.conv3d(x, entry.weight, entry.bias), atol=1e-5)
+    answer = leaving(inside)
+    assert answer.is_contiguous()
+    assert torch.allclose(answer, functional.conv3d(inside, leaving.weight, leaving.bias), atol=1e-5)
 
 
 def test_image_follows_the_maps() -> None:

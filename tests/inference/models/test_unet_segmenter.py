@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,8 @@ def _findings(
         0.1,
         1.0,
     )
-    return coarse, FineFinding(lattice, shares)
+    image = np.where(shares[LiverPart.LESION] > 0, 60.0, 110.0).astype(np.float32)
+    return coarse, FineFinding(lattice, image, shares)
 
 
 def _limits() -> SegmenterSpec:
@@ -202,3 +204,11 @@ def test_a_liver_of_less_than_50_ml_is_none() -> None:
     coarse, fine = _findings(20.0, ())
     with pytest.raises(ImplausibleSegmentation, match="no liver in the field of view"):
         _on_grid(fine, coarse, _grid(), _limits())
+
+
+def test_a_lesion_that_does_not_stand_out_is_none() -> None:
+    coarse, fine = _findings(40.0, ((0, 0, 0, 8),))
+    assert _on_grid(fine, coarse, _grid(), _limits()).lesion.any()
+    noise = np.random.default_rng(0).normal(0.0, 40.0, fine.image.shape).astype(np.float32)
+    flat = replace(fine, image=np.full(fine.image.shape, 110.0, np.float32) + noise)
+    assert not _on_grid(flat, coarse, _grid(), _limits()).lesion.any()

@@ -13,11 +13,10 @@ from inference.results import Grid
 from inference.training.registration import (
     Mapping,
     Registered,
-    RegistrationLimits,
     RegistrationSettings,
-    jacobian,
     register,
 )
+from inference.training.registration_quality import RegistrationLimits, jacobian
 from tests.builders.site_archive import MOVED, SHRUNK, TWO, Scan, Scene, scan
 
 QUICK = RegistrationSettings(spacing_mm=4.5, elastic_steps=12, rigid_steps=30)

@@ -1,0 +1,110 @@
+"""``hepatocast train generator``: refusals, and on 20 patients a bundle that forecasts a study."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dicom_node.cli.main import invoke
+from inference.bundle_store import BundleKind
+from inference.imaging.reading import read_case
+from inference.models.catalogue import default_folders, load_model
+from inference.models.flow.generator import LearnedGenerator
+from inference.models.flow.sampler import Draw
+from inference.pipeline import Bundles, run
+from inference.randomness import RandomStreams
+from inference.results import Response, ResponseCategory, StudyResults
+from inference.settings import PipelineSettings
+from tests.builders.flow_bundles import HAIC, TACE, TRIPLE
+from tests.builders.stand_in_cohort import write_stand_in
+from tests.builders.studies import write_study
+
+
+def test_folder_that_is_no_cohort_is_refused(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        invoke(["train", "generator", str(tmp_path), "--out", str(tmp_path / "bundle"), "--quiet"])
+    assert ended.value.code != 0
+    assert "cohort" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_name_that_a_bundle_cannot_have_is_refused(tmp_path, capsys) -> None:
+    asked = ["train", "generator", str(tmp_path), "--out", str(tmp_path / "bundle"), "--name", "My Model"]
+    with pytest.raises(SystemExit) as ended:
+        invoke(asked)
+    assert ended.value.code == 2
+    assert "--name" in capsys.readouterr().err
+
+
+def forecast(bundle: Path, study: Path) -> StudyResults:
+    folders = {**default_folders(), BundleKind.GENERATOR: bundle}
+    bundles = Bundles.load({k: folders[k] for k in (BundleKind.GENERATOR, BundleKind.SURVIVAL)})
+    settings = PipelineSettings(regimens=(TACE, HAIC, TRIPLE), months=(1.0, 3.0, 6.0))
+    return run(read_case(study), settings, bundles, RandomStreams(settings.seed), lambda *_: None)
+
+
+def digest_of_images(results: StudyResults) -> str:
+    total = hashlib.sha256()
+    for course in results.forecasts:
+        for point in course.time_points:
+            for image in point.generated.images:
+                total.update(image.stored.tobytes())
+            total.update(point.generated.labels.tissue.tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_twenty_patients_give_a_bundle_that_forecasts_a_study(tmp_path, modality, capsys) -> None:
+    write_stand_in(tmp_path / "cohort", patients=20, size=48, modality=modality, imaged=3)
+    out = tmp_path / "bundle"
+    asked = ["train", "generator", str(tmp_path / "cohort"), "--out", str(out), "--quiet"]
+    steps = ["--regression-steps", "60", "--flow-steps", "30"]
+    before = torch.get_num_threads()
+    with pytest.raises(SystemExit) as ended:
+        invoke([*asked, *steps])
+    assert torch.get_num_threads() == before
+    assert ended.value.code == 0
+    assert "CRPS" in capsys.readouterr().out
+
+    metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["trained_on"].startswith("simulated: stand-in, n ")
+    assert metadata["metrics"]["networks"]["flow"]["steps"] == 30
+    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+    assert size < 20e6
+    curve = np.genfromtxt(tmp_path / "bundle.work/regression/learning_curve.csv", delimiter=",", names=True)
+    assert curve["validation"][-1] < 0.9 * curve["validation"][0]
+    assert (tmp_path / "bundle.work/flow/learning_curve.png").is_file()
+
+    # A second call continues from the finished checkpoints, and gives the same weights.
+    weights = load_file(out / "models" / "flow.safetensors")
+    with pytest.raises(SystemExit):
+        invoke([*asked, *steps])
+    again = load_file(out / "models" / "flow.safetensors")
+    assert all(torch.equal(weights[k], again[k]) for k in weights)
+    with pytest.raises(SystemExit) as ended:
+        invoke([*asked, "--regression-steps", "61", "--flow-steps", "30"])
+    assert ended.value.code != 0
+
+    assert isinstance(load_model(out, BundleKind.GENERATOR), LearnedGenerator)
+    assert LearnedGenerator.from_bundle(out, draw=Draw.REGRESSION).settings.draw is Draw.REGRESSION
+    phases = ("arterial", "portal_venous") if modality == "CT" else ("t1_arterial", "t1_portal_venous")
+    study = write_study(tmp_path / "study", phases, modality)
+    results = forecast(out, study)
+    assert results.demonstration
+    assert [f.regimen_id for f in results.forecasts] == ["tace", "haic", "tace_haic_tki_pd1"]
+    for course in results.forecasts:
+        for point in course.time_points:
+            low, high = point.generated.viable_ml_interval80
+            assert low <= point.viable_ml * 1.05 + 0.05
+            assert point.viable_ml * 0.95 - 0.05 <= high
+            assert isinstance(point.recist11, Response)
+            assert point.recist11.category in ResponseCategory
+    assert digest_of_images(results) == digest_of_images(forecast(out, study))
