@@ -13,7 +13,10 @@ from dicom_node.cli.terminal import progress_bar
 def generator(
     cohort: Annotated[
         list[Path],
-        typer.Argument(help="Folder of a prepared cohort; give one of CT and one of MR to learn both."),
+        typer.Argument(
+            metavar="COHORT...",
+            help="Folder of a prepared cohort; give one of CT and one of MR to learn both.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; made if absent.")],
     config: Annotated[

@@ -6,7 +6,6 @@ follow-up that cannot be used is left out with its reason, and a patient without
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +46,6 @@ from inference.training.site_rows import (
     outcome_rows,
     patient_row,
 )
-
-_log = logging.getLogger(__name__)
 
 PHASES: Mapping[str, tuple[Phase, ...]] = {
     "CT": (Phase.ARTERIAL, Phase.PORTAL_VENOUS),

@@ -45,6 +45,10 @@ _HU = {
     "arterial": {"body": -10.0, "liver": 68.0, "vessel": 105.0, "tumour": 130.0, "necrosis": 25.0},
     "portal_venous": {"body": 0.0, "liver": 110.0, "vessel": 165.0, "tumour": 88.0, "necrosis": 25.0},
 }
+_SIGNAL = {
+    "t1_arterial": {"body": 120.0, "liver": 260.0, "vessel": 380.0, "tumour": 420.0, "necrosis": 90.0},
+    "t1_portal_venous": {"body": 150.0, "liver": 400.0, "vessel": 560.0, "tumour": 300.0, "necrosis": 90.0},
+}
 _LIPIODOL_HU = 480.0
 
 
@@ -123,6 +127,10 @@ class Scan:
     tumour: npt.NDArray[np.uint8]
     necrosis: npt.NDArray[np.bool_]
 
+    @property
+    def modality(self) -> str:
+        return "CT" if set(self.volumes) <= set(_HU) else "MR"
+
     def for_registration(self) -> ScanForRegistration:
         values = self.volumes["portal_venous"].astype(np.float32)
         return ScanForRegistration(self.grid, values, self.liver, self.tumour)
@@ -155,22 +163,25 @@ def scan(
     rng = np.random.default_rng([scene.seed, 0 if displacement is None else 1])
     volumes = {}
     for phase in phases:
-        level = _HU[phase]
-        values = np.where(body, level["body"], -1000.0)
+        level, air, least = (_HU[phase], -1000.0, -1024.0) if phase in _HU else (_SIGNAL[phase], 0.0, 0.0)
+        values = np.where(body, level["body"], air)
         values[liver] = level["liver"]
         values[vessels] = level["vessel"]
         values[tumour > 0] = level["tumour"]
         values[necrosis] = level["necrosis"]
         values[dense] = _LIPIODOL_HU
         values += rng.normal(0.0, 7.0, SHAPE)
-        volumes[phase] = np.rint(np.maximum(values, -1024.0)).astype(np.int16)
+        volumes[phase] = np.rint(np.maximum(values, least)).astype(np.int16)
     return Scan(grid, volumes, liver, tumour, necrosis)
 
 
 def write_scan(
-    found: Scan, folder: Path, patient_id: str, when: dt.date, *, segmentation: bool = True
+    found: Scan, folder: Path, patient_id: str, when: dt.date, *, description: str | None = None
 ) -> str:
-    """Write a scan as a DICOM study with a SEG; return its Study Instance UID."""
+    """Write a scan as a DICOM study with a SEG; return its Study Instance UID.
+
+    `description` is that of all series; by default each says its phase.
+    """
     study = f"{patient_id}/{when.isoformat()}"
 
     def edit(_: int, ds) -> None:
@@ -181,13 +192,20 @@ def write_scan(
     x, y, z = (float(v) for v in found.grid.affine[:3, 3])
     headers = []
     for number, (phase, values) in enumerate(found.volumes.items(), start=1):
-        spec = SeriesSpec(phase=phase, study=study, number=number, origin_mm=(x, y, z), edit=edit)
+        spec = SeriesSpec(
+            phase=phase,
+            modality=found.modality,
+            study=study,
+            number=number,
+            origin_mm=(x, y, z),
+            description=description,
+            edit=edit,
+        )
         write_series(folder / phase, spec, values, SPACING_MM)
         headers = slice_headers(dataclasses.replace(spec, edit=None), SHAPE, SPACING_MM)
         for index, header in enumerate(headers):
             edit(index, header)
-    if segmentation:
-        _write_seg(found, folder / "seg.dcm", headers)
+    _write_seg(found, folder / "seg.dcm", headers)
     return uid(study)
 
 

@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from inference.case import ClinicalRecord, Phase
 from inference.errors import TrainingDataError
+from inference.imaging.phase_features import CT_PHASES
 from inference.imaging.resampling import share_of
 from inference.models.seg_in_study import SegInStudy
+from inference.results import BundleInfo, Tissue
 from inference.settings import SegmentationLimits
 from inference.training.cohort import CROP, NO_VALUE, Cohort, Origin, Split, cohort_digest
 from inference.training.cohort_check import check_cohort
@@ -22,16 +25,20 @@ from inference.training.site_archive import MatchedPatient, index_archive, match
 from inference.training.site_cohort import SiteOrder, SiteResult, prepare_site_cohort
 from inference.training.site_patient import PatientTask, SiteSettings, prepare_patient
 from inference.training.site_pseudonyms import Pseudonyms
+from inference.training.site_reading import read_study
 from inference.training.site_report import write_report
 from inference.training.site_splits import SplitSettings
 from inference.training.site_table import TableRefused, read_site_table
 from tests.builders.site_archive import (
     AFTER,
+    BEFORE,
     MOVED,
     SHRUNK,
+    TWO,
     WITH_NEW,
     Scene,
     SitePatient,
+    Tumour,
     scan,
     write_patient,
     write_scan,
@@ -274,12 +281,68 @@ def test_check_finds_a_damaged_file(cohort, tmp_path):
     assert {f.where for f in findings} >= {pseudonym(1), "cohort.json"}
 
 
-def test_lipiodol_is_told_by_attenuation_where_only_necrosis_was_drawn(tmp_path):
-    from inference.case import ClinicalRecord
-    from inference.results import Tissue
-    from inference.training.site_reading import read_study
-    from tests.builders.site_archive import Tumour
+class ByLiver:
+    """Tells phases by how bright the image is; nobody described the series."""
 
+    info = BundleInfo("by liver", "1", "0", "simulated")
+
+    def from_image(self, values, grid, modality) -> dict[Phase, float]:
+        seen = Phase.PORTAL_VENOUS if float(np.percentile(values, 80)) > 20.0 else Phase.ARTERIAL
+        return {p: 0.997 if p is seen else 0.001 for p in CT_PHASES}
+
+    def from_organs(self, organs, modality) -> None:
+        return None
+
+
+def test_phases_of_an_undescribed_archive_are_told_by_its_images(tmp_path):
+    write_scan(scan(Scene(1, SHRUNK)), tmp_path, "X", AFTER, description="Abd")
+    files = tuple(tmp_path.rglob("*.dcm"))
+    without = read_study(files, ClinicalRecord(), SegInStudy(), SegmentationLimits())
+    assert without.baseline.phase(Phase.ARTERIAL) is None
+    found = read_study(files, ClinicalRecord(), SegInStudy(), SegmentationLimits(), ByLiver())
+    levels = [
+        float(np.median(found.baseline.phase(p).values()[found.in_full(Tissue.LIVER)]))
+        for p in (Phase.ARTERIAL, Phase.PORTAL_VENOUS)
+    ]
+    assert levels == pytest.approx([68.0, 110.0], abs=3.0)
+
+
+@pytest.mark.slow
+def test_mr_signal_of_another_scale_becomes_the_same_at_both_times(tmp_path):
+    """The follow-up was measured with two and a half times the gain; the liver is 1000 in both crops."""
+    phases = ("t1_arterial", "t1_portal_venous")
+    before = scan(Scene(1, TWO), phases=phases)
+    after = scan(Scene(1, SHRUNK), MOVED, phases=phases, origin_mm=(-165.0, -140.0, -90.0))
+    louder = {name: (v * 2.5).astype(np.int16) for name, v in after.volumes.items()}
+    first = write_scan(before, tmp_path / "a" / "before", "SECRET-1", BEFORE)
+    write_scan(dataclasses.replace(after, volumes=louder), tmp_path / "a" / "after", "SECRET-1", AFTER)
+    row = {"patient_id": "SECRET-1", "study_instance_uid": first, "treatment_start": "2024-03-01",
+           "regimen_id": "tace", "centre": "A"}  # fmt: skip
+    table = write_table(
+        tmp_path / "t.csv", [row, {"patient_id": "SECRET-1", "study_date": AFTER.isoformat()}]
+    )
+    (matched,) = match_studies(
+        read_site_table(table, ("tace",)), index_archive(tmp_path / "a", lambda _text, _share: None)
+    )
+    settings = QUICK.model_copy(
+        update={"modality": "MR", "registration": QUICK.registration.model_copy(update={"modality": "MR"})}
+    )
+    found = prepare_patient(PatientTask(matched, "P1", SegInStudy(), settings, tmp_path / "out"))
+    assert found.left_out == ()
+    with np.load(tmp_path / "out" / "images" / "P1.npz") as stored:
+        liver = (stored["liver"] == 255) & (stored["lesion"] == 0) & (stored["0/lesion"] == 0)
+        base = stored["images"].astype(np.int32)
+        later = base + stored["0/change"]
+    for channel in (0, 1):
+        seen = liver & (base[channel] > NO_VALUE) & (later[channel] > NO_VALUE)
+        assert np.median(base[channel][seen]) == pytest.approx(1000.0, rel=0.02)
+        assert np.median(later[channel][seen]) == pytest.approx(1000.0, rel=0.02)
+    assert (base[2] == NO_VALUE).all(), "T2 was not acquired"
+    (pair,) = found.pairs
+    assert pair.quality.dice > 0.9
+
+
+def test_lipiodol_is_told_by_attenuation_where_only_necrosis_was_drawn(tmp_path):
     tumours = (Tumour((-60.0, 10.0, 8.0), 20.0, lipiodol=0.7), Tumour((15.0, 0.0, -12.0), 12.0, dead=0.5))
     found = scan(Scene(1, tumours), phases=("arterial",))
     write_scan(found, tmp_path, "X", AFTER)
