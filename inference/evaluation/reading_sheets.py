@@ -171,8 +171,10 @@ class ReadingFigures:
 
     Attributes
     ----------
-    pooled : ReaderFigures
-        Of all readers: the shares are of all scores, and have bootstrap limits in `pooled_shares`.
+    share_virtual, share_real, share_difference : Estimate
+        Of scores of at least 4 by all readers together.
+    auroc : Estimate
+        Of telling real from virtual by the mean score of an item.
     kappa, kappa_plausible : Estimate
         Fleiss' kappa of the five points, and of at least 4 against less.
     alpha : Estimate

@@ -137,26 +137,32 @@ class LearnedGenerator:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnedPatient:
-    """What all regimens of one patient share.
+class Luck:
+    """What is drawn by lot for a patient.
 
     Attributes
     ----------
-    study : the crop
-    noise : array of float32, (40, z/2, y/2, x/2)
-        Of the images, in the whole crop.
+    images : array of float32, (40, z/2, y/2, x/2)
+        Noise that flow matching starts from, in the whole crop.
     path, ensemble : Noise
         Of the course that is drawn, and of the intervals.
     sites : places of new lesions in the crop, in the order in which they appear
     """
 
-    study: StudyCrop
-    prepared: Prepared
-    noise: Voxels
+    images: Voxels
     path: Noise
     ensemble: Noise
-    radiomics: dict[str, float]
     sites: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedPatient:
+    """What all regimens of one patient share."""
+
+    study: StudyCrop
+    prepared: Prepared
+    radiomics: dict[str, float]
+    luck: Luck
 
 
 def patient_of(
@@ -176,16 +182,23 @@ def patient_of(
     study = crop_study(baseline, segmentation)
     if not study.crop.lesion.any():
         return None
-    own = RandomStreams(int(streams.derive("learned").integers(2**62)))
     prepared = prepare(study.crop, ClinicalRecord(), modality)
+    measured = radiomics(study.crop)
+    return LearnedPatient(study, prepared, measured, luck_of(generator, model, study, streams))
+
+
+def luck_of(
+    generator: LearnedGenerator, model: OutcomeModel, study: StudyCrop, streams: RandomStreams
+) -> Luck:
+    """Return what is drawn by lot for a patient; the same for all regimens."""
+    own = RandomStreams(int(streams.derive("learned").integers(2**62)))
     z, y, x = (n // 2 for n in study.grid.shape)
-    noise = own.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
+    images = own.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
     path = model.median()
     if generator.course is Course.SAMPLED:
         path = model.noise(1, own.derive("course"))
     ensemble = model.noise(INTERVAL_SAMPLES, own.derive("interval"))
-    sites = free_sites(study.crop, own.derive("sites"), _SITES)
-    return LearnedPatient(study, prepared, noise, path, ensemble, radiomics(study.crop), sites)
+    return Luck(images, path, ensemble, free_sites(study.crop, own.derive("sites"), _SITES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +212,14 @@ class PreparedLearned:
     def info(self) -> BundleInfo:
         """Of the generator."""
         return self.generator.info
+
+    def redrawn(self, streams: RandomStreams) -> PreparedLearned:
+        """Return the same patient with other luck, as `LearnedGenerator.prepared` would with `streams`."""
+        if self.patient is None:
+            return self
+        model = self.generator.outcomes[self.patient.prepared.modality]
+        luck = luck_of(self.generator, model, self.patient.study, streams)
+        return PreparedLearned(self.generator, replace(self.patient, luck=luck))
 
     def generate(
         self,
@@ -266,12 +287,14 @@ class _Drawing:
 
     def request(self, months: float) -> Request:
         """Return the volumes of the drawn course at a month."""
-        return request_of(self.model, self.x, self.patient.prepared, self.regimen, months, self.patient.path)
+        return request_of(
+            self.model, self.x, self.patient.prepared, self.regimen, months, self.patient.luck.path
+        )
 
     def interval(self, months: float) -> tuple[float, float]:
         """Return the 80 % interval of viable tumour in ml."""
         base = float(self.patient.prepared.viable_ml.sum())
-        ratios = self.model.outcomes(self.x, self.regimen, months, self.patient.ensemble).viable
+        ratios = self.model.outcomes(self.x, self.regimen, months, self.patient.luck.ensemble).viable
         low, high = np.quantile(ratios * base, [0.1, 0.9])
         return float(low), float(high)
 
@@ -296,7 +319,7 @@ class _Drawing:
         if settings.draw is Draw.REGRESSION:
             return regress(self.generator.network, fields, requests, vector)
         half = tuple(slice(s.start // 2, s.stop // 2) for s in prepared.box)
-        noise = as_tensor(self.patient.noise[(slice(None), *half)], self.device)
+        noise = as_tensor(self.patient.luck.images[(slice(None), *half)], self.device)
         return sample(self.generator.network, fields, requests, vector, noise, settings.sampler)
 
     def drawn(self, months: float) -> Rendered:
@@ -306,7 +329,7 @@ class _Drawing:
         prepared, study = self.patient.prepared, self.patient.study
         scores = held(scores_of(answer.logits[0].float().cpu().numpy(), prepared), prepared, request)
         whole = in_crop(scores, answer.levels[0].float().cpu().numpy(), prepared, study.grid.shape)
-        new = with_new_lesions(whole.scores, study.crop, request.new_ml, self.patient.sites)
+        new = with_new_lesions(whole.scores, study.crop, request.new_ml, self.patient.luck.sites)
         return Rendered(new, whole.levels)
 
     def time_point(

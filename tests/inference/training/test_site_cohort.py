@@ -287,7 +287,7 @@ class ByLiver:
     info = BundleInfo("by liver", "1", "0", "simulated")
 
     def from_image(self, values, grid, modality) -> dict[Phase, float]:
-        seen = Phase.PORTAL_VENOUS if float(np.percentile(values, 80)) > 20.0 else Phase.ARTERIAL
+        seen = Phase.PORTAL_VENOUS if float(np.percentile(values, 95)) > 85.0 else Phase.ARTERIAL
         return {p: 0.997 if p is seen else 0.001 for p in CT_PHASES}
 
     def from_organs(self, organs, modality) -> None:
