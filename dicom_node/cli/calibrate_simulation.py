@@ -27,7 +27,10 @@ def calibrate_simulation(
         ),
     ] = Fit.NONE,
     patients: Annotated[
-        int, typer.Option(min=12, help="Patients of each of nine sources. 100 take about 6 minutes, a fit 9.")
+        int,
+        typer.Option(
+            min=12, help="Patients of each of nine sources. 100 take about 4 minutes of a core, a fit 10."
+        ),
     ] = 100,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the fit; the report uses patients of another seed.")

@@ -215,6 +215,26 @@ def _show_problems(problems: tuple[Problem, ...]) -> None:
     typer.echo(f"hepatocast: {len(problems)} problem(s) in the table; no image was read", err=True)
 
 
+@app.command("redraw")
+def redraw(
+    folder: Annotated[Path, typer.Argument(help="Folder of a cohort that `hepatocast simulate` made.")],
+    draws: Annotated[int, typer.Option(min=2, help="Draws of each follow-up.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; results are the same.")] = 1,
+) -> None:
+    """Draw the follow-ups of a simulated cohort's test patients again: the oracle of `evaluate`.
+
+    The patient and the tumours stay, and luck is drawn anew; the spread is what no forecaster can know.
+    `evaluate` then says which share of the gap between the climatology and this oracle a generator closes.
+
+    Example: hepatocast cohort redraw shifted/ --workers 4
+    """
+    from inference.evaluation.redraws import write_redraws
+
+    with progress_bar("redrawing", quiet=False) as report:
+        path = write_redraws(folder, draws, workers, report)
+    typer.echo(f"the follow-ups that were drawn again are in {path}")
+
+
 @app.command("check")
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a prepared cohort.")],

@@ -49,13 +49,13 @@ SHORTEST_MONTHS, LONGEST_MONTHS = 3.0, 36.0
 from progression that other causes of it do not decide."""
 _BASE = frozenset({"seed004_tace", "seed004_haic", "seed001", "launch", "seed004_tc", "seed004_hc"})
 """Sources whose technique is the reference; the others differ in how well the same regimen works."""
-_SAME_AS = {"tace_bevacizumab_atezolizumab": "tace_durvalumab_bevacizumab"}
+SAME_AS = {"tace_bevacizumab_atezolizumab": "tace_durvalumab_bevacizumab"}
 _HELD_LIKE = {"haic": "tace"}
 _HELD_BETWEEN = {
     "tace_systemic": ("tace", "tace_lenvatinib"),
     "haic_systemic": ("tace", "tace_lenvatinib"),
 }
-_COMPARED: Mapping[str, tuple[str, ...]] = {
+COMPARED: Mapping[str, tuple[str, ...]] = {
     "launch": ("lenvatinib",),
     "leap012": ("tace_lenvatinib_pembrolizumab",),
 }
@@ -121,6 +121,13 @@ class Calibration:
         values = {**getattr(found, group), key: float(value)}
         self.parameters = self.parameters.with_found(found.model_copy(update={group: values}))
 
+    def _share(self) -> None:
+        found = self.parameters.found
+        intercept, held = dict(found.intercept), dict(found.control_months)
+        self.share(intercept, held)
+        changed = found.model_copy(update={"intercept": intercept, "control_months": held})
+        self.parameters = self.parameters.with_found(changed)
+
     # ------------------------------------------------------------ response
 
     def response(self) -> None:
@@ -141,17 +148,37 @@ class Calibration:
             rows = np.concatenate([j.rows for j in arm])
             bias = curve.bias_of(rows, np.concatenate([j.responded for j in arm]))
             self._set_level(target, curve, bias)
-        for regimen, like in _SAME_AS.items():
-            self._set("intercept", regimen, self.parameters.found.intercept[like])
+        self._share()
 
     def _set_level(self, target: ResponseTarget, curve: ResponseCurve, bias: float) -> None:
-        technique = target.source not in _BASE and target.regimen == "tace"
-        group, key = ("technique", target.source) if technique else ("intercept", target.regimen)
+        group, key = self.level_of(target.source, target.regimen)
         start = getattr(self.parameters.found, group).get(key, 0.0)
         if target.source not in self._crowds:
             self._crowds[target.source] = Crowd.draw(target.source, _CROWD, self.parameters, self.seed)
         crowd = self._crowds[target.source].features(self.regimens[target.regimen], self.parameters)
         self._set(group, key, start + curve.offset_for(crowd, target.rate, bias))
+
+    @staticmethod
+    def level_of(source: str, regimen: str) -> tuple[str, str]:
+        """Return group and key of the parameter that an arm's response decides."""
+        technique = source not in _BASE and regimen == "tace"
+        return ("technique", source) if technique else ("intercept", regimen)
+
+    @staticmethod
+    def control_of(source: str, regimen: str) -> tuple[str, str]:
+        """Return group and key of the parameter that an arm's progression decides."""
+        second = source == "leap012" and regimen == "tace"
+        return ("hold", source) if second else ("control_months", regimen)
+
+    @staticmethod
+    def share(intercept: dict[str, float], control_months: dict[str, float]) -> None:
+        """Give regimens without figures of their own what others found."""
+        for regimen, like in SAME_AS.items():
+            intercept[regimen] = intercept[like]
+        for regimen, like in {**SAME_AS, **_HELD_LIKE}.items():
+            control_months[regimen] = control_months[like]
+        for regimen, (low, high) in _HELD_BETWEEN.items():
+            control_months[regimen] = math.sqrt(control_months[low] * control_months[high])
 
     def _scattered(self, source: str, regimen: Regimen) -> None:
         """Follow a population at scattered levels, which shows how response depends on the level."""
@@ -175,17 +202,12 @@ class Calibration:
         for index, target in enumerate(self.targets.progression):
             self.progress(f"progression {target.source} {target.regimen}", 0.45 + 0.4 * index / 7)
             self._hold(target.source, self.regimens[target.regimen], target.months)
-        held = self.parameters.found.control_months
-        for regimen, like in {**_SAME_AS, **_HELD_LIKE}.items():
-            self._set("control_months", regimen, held[like])
-        for regimen, (low, high) in _HELD_BETWEEN.items():
-            self._set("control_months", regimen, math.sqrt(held[low] * held[high]))
+        self._share()
 
     def _hold(self, source: str, regimen: Regimen, wanted: float) -> None:
         """Try some times of control; medians and hazards lie on lines over their logarithm."""
-        second = source == "leap012" and regimen.id == "tace"
-        group, key = ("hold", source) if second else ("control_months", regimen.id)
-        unit = self.parameters.found.control_months[regimen.id] if second else 1.0
+        group, key = self.control_of(source, regimen.id)
+        unit = self.parameters.found.control_months[regimen.id] if group == "hold" else 1.0
         medians, logs = [], []
         for number, months in enumerate(_TRIED_MONTHS):
             self._set(group, key, months / unit)
@@ -217,7 +239,7 @@ class Calibration:
         if target is None:
             return self.parameters.found.hazard[source], self.parameters.found.shape[source]
         months, wanted = np.array(list(target.at)), np.array(list(target.at.values()))
-        if regimen in _COMPARED.get(source, ()):
+        if regimen in COMPARED.get(source, ()):
             shape = self.parameters.found.shape[source]
             return _hazard_for(logs, shape, months, wanted), shape
         if len(months) == 1:
@@ -228,7 +250,7 @@ class Calibration:
         if self._survival_target(source, regimen) is None:
             return
         hazard, shape = self._hazard(source, regimen, logs)
-        if regimen in _COMPARED.get(source, ()):
+        if regimen in COMPARED.get(source, ()):
             start = self.parameters.found.regimen_log_hazard.get(regimen, 0.0)
             ratio = hazard / self.parameters.found.hazard[source]
             self._set("regimen_log_hazard", regimen, start + math.log(ratio))

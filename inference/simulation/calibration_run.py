@@ -11,10 +11,13 @@ from inference.settings import Frozen, Regimen
 from inference.simulation.calibration import Calibration, Progress
 from inference.simulation.calibration_measure import Measured, Row, covariates, populations
 from inference.simulation.calibration_population import COARSE_MM, anatomies, load_targets
+from inference.simulation.calibration_refine import refined
 from inference.simulation.calibration_report import write_report
 from inference.simulation.parameters import Found, SimulationParameters, parameters_digest
 
 _COVARIATES = 1000
+_SECOND, _THIRD = 1000, 2000
+"""Added to the seed for the populations of the refinement and of the report."""
 
 
 class CalibrationOrder(Frozen):
@@ -31,12 +34,20 @@ def fit(
     order: CalibrationOrder,
     progress: Progress,
 ) -> Found:
-    """Find the calibration; about 5 core-seconds for each patient of `order`."""
+    """Find the calibration on one population and refine it by a second.
+
+    Takes about 7 core-seconds for each patient of `order`.
+    """
     bodies = anatomies(order.bodies, order.seed)
-    run = Calibration.start(
-        parameters, load_targets(), regimens, bodies, order.patients, order.seed, progress
-    )
-    return run.run()
+
+    def first(text: str, share: float) -> None:
+        progress(text, 0.6 * share)
+
+    run = Calibration.start(parameters, load_targets(), regimens, bodies, order.patients, order.seed, first)
+    found = run.run()
+    progress("second population", 0.6)
+    measured = _measured(parameters.with_found(found), regimens, order, order.seed + _SECOND)
+    return refined(found, [*measured.response(), *measured.progression(), *measured.survival()])
 
 
 def report(
@@ -53,13 +64,9 @@ def report(
     tuple
         The report, and its figures.
     """
-    targets = load_targets()
-    other = order.seed + 1000
-    progress("populations", 0.0)
-    bodies = anatomies(order.bodies, other)
-    members = populations(parameters, targets, order.patients, bodies, other)
-    progress("follow-up under every regimen of a target", 0.6)
-    measured = Measured(parameters, targets, regimens, members)
+    other = order.seed + _THIRD
+    progress("another population", 0.0)
+    measured = _measured(parameters, regimens, order, other)
     progress("figures", 0.9)
     rows = measured.rows()
     for name, source in parameters.sources.items():
@@ -67,3 +74,12 @@ def report(
     path = write_report(rows, measured, folder, parameters_digest(), order.patients, COARSE_MM)
     progress("done", 1.0)
     return path, tuple(rows)
+
+
+def _measured(
+    parameters: SimulationParameters, regimens: Mapping[str, Regimen], order: CalibrationOrder, seed: int
+) -> Measured:
+    targets = load_targets()
+    bodies = anatomies(order.bodies, seed)
+    members = populations(parameters, targets, order.patients, bodies, seed)
+    return Measured(parameters, targets, regimens, members)

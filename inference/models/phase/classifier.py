@@ -30,7 +30,7 @@ STRANGE_IMAGE, STRANGE_ORGANS = 1.8, 2.2
 """Inputs farther than this from those that were learned from are not judged; 1 is the usual distance.
 
 Images of simulated scans had 0.4 to 1.4 (T2, which echo times tell, up to 2.0), phantoms of spheres above
-2. The few values of organs scatter more: up to 1.95.
+2. The few values of organs scatter more: up to 2.15.
 """
 WEIGHTS = "classifier.safetensors"
 DESCRIPTION = "classifier.json"

@@ -47,7 +47,7 @@ def test_a_reading_set_goes_out_and_comes_back(cohort, tmp_path, capsys):
 def test_a_generator_is_evaluated_without_images(cohort, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["evaluate", "--model", "generator", "--bundle", "mechanistic", "--cohort", str(cohort)]
-    assert invoke([*command, "--patients", "3", "--image-samples", "0", "--out", str(out)]) == DONE
+    assert invoke([*command, "--patients", "2", "--image-samples", "0", "--out", str(out)]) == DONE
     assert "against climatology" in capsys.readouterr().out
     report = json.loads((out / "generator.json").read_text(encoding="utf-8"))
     assert report["model"]["name"] == "mechanistic"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from inference.bundle_store import BundleKind, describe
 from inference.case import ClinicalRecord, ClinicalValue, Phase
@@ -12,7 +13,10 @@ from inference.errors import ModelError, UnsupportedRegimen
 from inference.imaging.measurement import viable_ml
 from inference.models.catalogue import load_model
 from inference.models.flow.generator import Course, LearnedGenerator
+from inference.models.flow.placement import draw_time_point
+from inference.models.flow.rendering import Rendered, Scores
 from inference.models.flow.sampler import Draw
+from inference.models.flow.study import crop_study
 from inference.models.protocols import Generator
 from inference.randomness import RandomStreams
 from inference.results import Baseline, GeneratedCourse, Segmentation, TimePointKind, Tissue
@@ -174,31 +178,35 @@ def test_best_response_is_the_month_of_least_viable_tumour(generator) -> None:
     assert [p.months for p in found.time_points] == sorted(p.months for p in found.time_points)
 
 
-def test_necrosis_is_darker_than_viable_tumour_where_the_network_says_so(bundle) -> None:
-    """Images are computed from maps: a network whose tissues have fixed levels gives exactly those."""
-    generator = LearnedGenerator.from_bundle(bundle, draw=Draw.REGRESSION)
-    levels = {0: 0.45, 1: -0.25, 2: -0.45, 3: -0.75, 4: 2.8, 5: 2.5, 6: 0.0, 7: 0.0}
-    generator.network.head.weight[32:] = 0.0
-    generator.network.head.weight[:32] *= 100.0
-    for channel, level in levels.items():
-        generator.network.head.bias[32 + channel] = level
+def test_images_are_computed_from_the_maps() -> None:
+    """The left half of a tumour dies, the lower part of it under lipiodol: HU follow, and nothing else."""
     shown = segmented(((0.0, 0.0, 0.0, 22.0),))
     images = baseline(shown, CT)
-    point = course(generator, TACE, shown, images=images).time_points[0]
-    arterial = images.volumes[1]
-    before, after = arterial.values(), arterial.stored.copy()
-    after[point.images[1].box.slices] = point.images[1].stored
-    change = after - 1024.0 - before
-    tissue = np.zeros(before.shape, np.uint8)
-    tissue[point.labels.box.slices] = point.labels.tissue
-    was = np.zeros(before.shape, np.uint8)
-    was[shown.labels.box.slices] = shown.labels.tissue
-    core = was == Tissue.VIABLE
-    by_tissue = {t: float(np.median(change[core & (tissue == t)])) for t in (Tissue.VIABLE, Tissue.NECROSIS)}
-    oil = float(np.median(change[core & (tissue == Tissue.LIPIODOL)]))
-    # Levels in units of 100 HU: viable to necrotic is -90, viable to lipiodol 235.
-    assert by_tissue[Tissue.NECROSIS] < by_tissue[Tissue.VIABLE] - 40.0
-    assert oil > by_tissue[Tissue.VIABLE] + 100.0
+    study = crop_study(images, shown)
+    tumour = np.where(study.crop.lesion > 0, 20.0, -20.0).astype(np.float32)
+    viable = np.broadcast_to(np.where(np.arange(96) < 48, 20.0, -20.0), tumour.shape).astype(np.float32)
+    below = np.where(np.arange(96) < 48, 20.0, -20.0)[:, None, None]
+    oil = np.broadcast_to(below, tumour.shape).astype(np.float32)
+    levels = np.zeros((8, 96, 96, 96), np.float32)
+    # Arterial and portal venous level of viable and dead tumour and lipiodol against liver, by 100 HU.
+    levels[:6] = np.array([0.45, -0.25, -0.45, -0.75, 2.8, 2.5], np.float32)[:, None, None, None]
+    rendered = Rendered(Scores(tumour, viable, oil, (study.crop.liver > 0.5).astype(np.uint8)), levels)
+    drawn, labels = draw_time_point(images, shown, study, rendered)
+    tissue = np.zeros(images.primary.grid.shape, np.uint8)
+    tissue[labels.box.slices] = labels.tissue
+    expected = {
+        Phase.ARTERIAL: {Tissue.VIABLE: 0.0, Tissue.NECROSIS: -90.0, Tissue.LIPIODOL: 235.0},
+        Phase.PORTAL_VENOUS: {Tissue.VIABLE: 0.0, Tissue.NECROSIS: -50.0, Tissue.LIPIODOL: 275.0},
+    }
+    for image, volume in zip(drawn, images.volumes, strict=True):
+        change = np.zeros(volume.stored.shape)
+        change[image.box.slices] = image.stored - volume.stored[image.box.slices]
+        for found, hounsfield in expected[volume.phase].items():
+            # At the edge between two tissues voxels of the study hold both.
+            core = ndimage.binary_erosion(tissue == found, iterations=3)
+            assert core.sum() > 25
+            assert change[core] == pytest.approx(hounsfield, abs=1.0)
+        assert not change[tissue == Tissue.BACKGROUND].any()
 
 
 def test_clinical_values_matter_and_may_be_absent(generator) -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from inference.bundle_store import METADATA, seal
 from inference.case import Phase
 from inference.errors import ModelError
+from inference.imaging.phase_evidence import DECIDED
 from inference.imaging.phase_features import COARSE_MM, PHASES
 from inference.models.phase import PhaseClassifier
 from inference.models.phase.classifier import DESCRIPTION, WEIGHTS, network_names
@@ -55,7 +56,7 @@ def grid(shape: tuple[int, int, int]) -> Grid:
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 @pytest.mark.parametrize("scanner", list(Scanner))
 def test_phases_of_new_abdomens_are_told(classifier, abdomens, modality, scanner):
-    """At most one of a dozen is wrong by each reader, and a wrong one is not sure of itself."""
+    """Three of four are right, and of those that are sure enough to be told at most one is wrong."""
     found = scans(abdomens, modality, scanner)
     for look in (
         lambda s: classifier.from_organs(s.organs, modality),
@@ -65,8 +66,8 @@ def test_phases_of_new_abdomens_are_told(classifier, abdomens, modality, scanner
         assert {phase for phase, shares in told if shares is None} <= {Phase.T2}, "echo times tell T2"
         told = [(phase, shares) for phase, shares in told if shares is not None]
         wrong = [shares for phase, shares in told if max(shares, key=shares.get) is not phase]
-        assert len(wrong) <= max(1, len(found) // 12)
-        assert all(max(shares.values()) < 0.95 for shares in wrong)
+        assert len(wrong) <= len(found) // 4
+        assert sum(max(shares.values()) >= DECIDED for shares in wrong) <= 1
 
 
 def test_shares_are_of_all_phases_and_add_up(classifier, abdomens):
@@ -82,8 +83,7 @@ def test_what_is_missing_makes_less_sure_and_the_liver_alone_says_nothing(classi
     whole = classifier.from_organs(organs, "CT")
     part = classifier.from_organs({"liver": 105.0, "spleen": 125.0}, "CT")
     assert max(whole, key=whole.get) is Phase.ARTERIAL
-    assert max(part, key=part.get) is Phase.PORTAL_VENOUS
-    assert max(whole.values()) > max(part.values())
+    assert max(whole.values()) > DECIDED > max(part.values())
     assert classifier.from_organs({"liver": 70.0, "liver_vessels": 85.0}, "CT") is None
     assert classifier.from_organs({"liver": float("nan"), "aorta": 290.0}, "CT") is None
 

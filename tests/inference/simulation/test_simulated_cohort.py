@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from inference.simulation.parameters import load_parameters
 from inference.training.cohort import OUTCOME_COLUMNS, PATIENT_COLUMNS, Cohort, Split
 from inference.training.site_table import read_site_table
 
-SMALL = StudyGrid(shape=(36, 84, 100), step_mm=(6.0, 4.0, 4.0))
+SMALL = StudyGrid(shape=(28, 60, 76), step_mm=(8.0, 5.5, 5.5))
 
 
 def quiet(text: str, share: float) -> None:
@@ -36,7 +37,9 @@ def quiet(text: str, share: float) -> None:
 
 @pytest.fixture(scope="module")
 def request_ct() -> Request:
-    return Request(seed=5, regimens=load_settings().regimens)
+    """A request of few regimens, among them those that the first two patients had."""
+    names = {assignment(n, 5)[1] for n in (0, 1)} | {"tace", "haic", "tace_lenvatinib"}
+    return Request(seed=5, regimens=tuple(r for r in load_settings().regimens if r.id in names))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def cohort(request_ct: Request, tmp_path_factory: pytest.TempPathFactory) -> Coh
 
 @pytest.fixture(scope="module")
 def patient(request_ct: Request) -> SimulatedPatient:
-    return simulate(1, request_ct, load_parameters())
+    return simulate(0, request_ct, load_parameters())
 
 
 def test_patients_are_assigned_in_balanced_blocks() -> None:
@@ -112,12 +115,13 @@ def test_a_folder_keeps_to_its_request(cohort: Cohort, request_ct: Request) -> N
 
 def test_counterfactuals_share_the_patient_and_differ_by_treatment(patient: SimulatedPatient) -> None:
     first = {name: course[0].viable_ml for name, course in patient.courses.items()}
-    assert len(set(first.values())) > 3
+    assert len(set(first.values())) == len(first)
     assert all(volume <= 1.3 * patient.baseline.viable_ml + 5.0 for volume in first.values())
 
 
 def test_studies_are_a_site_archive(patient: SimulatedPatient, request_ct: Request, tmp_path: Path) -> None:
     regimens = {r.id: r for r in request_ct.regimens}
+    patient = replace(patient, imaged=patient.imaged[:2])
     rows = write_studies(patient, patient_row(patient, regimens), request_ct, tmp_path, SMALL)
     table = tmp_path / "studies.csv"
     lines = [",".join(COLUMNS), *(",".join(str(r.get(c, "")) for c in COLUMNS) for r in rows)]
