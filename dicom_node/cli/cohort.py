@@ -225,6 +225,7 @@ def redraw(
 
     The patient and the tumours stay, and luck is drawn anew; the spread is what no forecaster can know.
     `evaluate` then says which share of the gap between the climatology and this oracle a generator closes.
+    Takes some seconds for each test patient.
 
     Example: hepatocast cohort redraw shifted/ --workers 4
     """

@@ -92,7 +92,8 @@ def evaluate(
     of viable volume, diameter, response class, response rates, differences between regimens, HU of the
     lesions, who responds and who dies, FID and KID with their floor; each with a bootstrap interval, over
     all and by regimen, and which bars are met. A model that does not beat the climatology of its regimen
-    should not be used.
+    should not be used. For a simulated cohort `hepatocast cohort redraw` first makes an oracle, the best that
+    any forecast could be.
 
     A segmenter is measured on cases with a reference: Dice and surface distances of liver and tumour, and
     lesions found and missed.

@@ -7,10 +7,8 @@ weighs both populations alike. Slopes are those that the scattered fits show, av
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from inference.simulation.calibration import COMPARED, LONGEST_MONTHS, SHORTEST_MONTHS, Calibration
 from inference.simulation.calibration_measure import Row
@@ -73,18 +71,3 @@ def _logit(share: float) -> float:
 
 def _log_log(share: float) -> float:
     return math.log(-math.log(min(max(share, 0.01), 0.99)))
-
-
-def read_rows(path: Path) -> tuple[Row, ...]:
-    """Read the figures of a report's ``calibration.csv``."""
-    numbers = ("target", "low", "high", "simulated")
-    with path.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Row(
-                *(line[n] for n in ("topic", "source", "regimen", "quantity")),
-                *(float(line[n]) for n in numbers),
-                int(line["patients"]),
-                line["kind"],
-            )
-            for line in csv.DictReader(file)
-        )

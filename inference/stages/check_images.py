@@ -15,6 +15,7 @@ from scipy import ndimage
 
 from inference.clinical.response_course import classify_recist11, smallest_target_mm
 from inference.imaging.measurement import measure_lesions
+from inference.imaging.overlap import dice
 from inference.models.protocols import LesionOutliner
 from inference.results import (
     Baseline,
@@ -136,8 +137,8 @@ def _checked(point: TimePoint, look: _Look, first: _Outlines) -> TimePoint:
 
 
 def _dice(a: Mask, b: Mask) -> float:
-    both = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 1.0 if both == 0 else 2.0 * int(np.count_nonzero(a & b)) / both
+    """Overlap; where neither has any tumour they agree."""
+    return dice(a, b) if a.any() or b.any() else 1.0
 
 
 def _on_box(mask: Mask, box: Box, wanted: Box) -> Mask:

@@ -139,10 +139,11 @@ def _measured(patient: PatientImages, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lesion_ml(fractions: npt.NDArray[np.uint8], lesion: npt.NDArray[np.uint8]) -> FloatArray:
-    """Return the volumes of each lesion number in ml, (number, 3)."""
+    """Return the volumes of each lesion number in ml, (number, 3); 0 for what belongs to none."""
     count = int(lesion.max()) + 1
-    flat = lesion.ravel()
-    found = [np.bincount(flat, weights=f.ravel(), minlength=count) for f in fractions]
+    inside = np.flatnonzero(lesion)
+    flat = lesion.ravel()[inside]
+    found = [np.bincount(flat, weights=f.ravel()[inside], minlength=count) for f in fractions]
     return np.asarray(np.stack(found, axis=1) / 255.0 * VOXEL_ML)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from inference.settings import Frozen
 from inference.training.generator_data import Batch, Examples, View, batch_of, conditions_of
 from inference.training.outcome import OutcomeTraining
 
+Window = Annotated[int, Field(gt=0, multiple_of=MULTIPLE)]
+"""Voxels a side of what a step of training sees."""
+
 
 class GeneratorTraining(Frozen):
     """How a generator is trained. The defaults take about 90 minutes of one core for 1,500 patients."""
@@ -28,14 +32,16 @@ class GeneratorTraining(Frozen):
     learning_rate: float = Field(1.5e-3, gt=0)
     widths: tuple[int, ...] = (32, 64, 96, 128)
     batch: int = Field(2, gt=0, description="follow-ups of one patient in a step")
-    window: int = Field(64, gt=0, multiple_of=MULTIPLE, description="most voxels a side that a step sees")
+    windows: tuple[Window, ...] = Field(
+        (48, 48, 64), min_length=1, description="most voxels a side that a step sees, drawn by lot"
+    )
     condition_dropout: float = Field(0.1, ge=0, lt=1)
     tissue_weight: float = Field(4.0, description="cross-entropy in and around lesions over that elsewhere")
     change_weight: float = 1.0
     deep_weight: float = Field(0.05, ge=0, description="of the deep-feature difference, in flow training")
     deep_every: int = Field(4, gt=0, description="steps between two that have the deep-feature loss")
-    validate_every: int = Field(300, gt=0)
-    validation_follow_ups: int = Field(12, ge=0)
+    validate_every: int = Field(400, gt=0)
+    validation_follow_ups: int = Field(10, ge=0)
     patience: int = Field(4, gt=0, description="validations without a better figure before stopping early")
     sampler: SamplerSettings = SamplerSettings()
     outcome: OutcomeTraining = OutcomeTraining()
@@ -104,7 +110,9 @@ def _drawn_batch(
     conditions = [conditions_of(example, target) for target in targets]
     dropped = rng.uniform(size=len(targets)) < settings.condition_dropout
     told = [without_condition(c) if d else c for c, d in zip(conditions, dropped, strict=True)]
-    batch = batch_of(example, targets, told, View.drawn(example, rng, settings.window), device)
+    batch = batch_of(
+        example, targets, told, View.drawn(example, rng, int(rng.choice(settings.windows))), device
+    )
     batch.requests[torch.from_numpy(dropped)] = 0.0
     return batch
 

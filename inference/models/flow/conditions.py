@@ -96,6 +96,7 @@ class Prepared:
     level : the liver's level in each phase, (2,)
     acquired : whether each phase was acquired, (2,)
     viable_ml, total_ml : baseline volume of each lesion number, (256,)
+    liver_ml : volume of the liver with tumours: no tumour in it is larger
     clinical : array, (2 * clinical variables,)
     """
 
@@ -107,6 +108,7 @@ class Prepared:
     acquired: FloatArray
     viable_ml: FloatArray
     total_ml: FloatArray
+    liver_ml: float
     clinical: FloatArray
     modality: str
 
@@ -153,6 +155,7 @@ def prepare(crop: PatientCrop, clinical: ClinicalRecord, modality: str) -> Prepa
         acquired,
         np.asarray(viable, dtype=np.float64),
         np.asarray(total, dtype=np.float64),
+        float(crop.liver.sum(dtype=np.float64)) * VOXEL_ML,
         clinical_vector(clinical),
         modality,
     )

@@ -29,7 +29,7 @@ from inference.models.flow.conditions import (
 from inference.models.flow.network import STATE, ChangeNetwork, Drawn, NetworkSettings
 from inference.models.flow.placement import draw_time_point
 from inference.models.flow.rendering import Rendered, free_sites, held, in_crop, scores_of, with_new_lesions
-from inference.models.flow.requests import request_of
+from inference.models.flow.requests import LARGEST, request_of
 from inference.models.flow.sampler import Draw, SamplerSettings, regress, sample
 from inference.models.flow.study import StudyCrop, crop_study
 from inference.models.outcome.features import clinical_features, radiomics
@@ -295,7 +295,8 @@ class _Drawing:
         """Return the 80 % interval of viable tumour in ml."""
         base = float(self.patient.prepared.viable_ml.sum())
         ratios = self.model.outcomes(self.x, self.regimen, months, self.patient.luck.ensemble).viable
-        low, high = np.quantile(ratios * base, [0.1, 0.9])
+        volumes = np.minimum(ratios * base, LARGEST * self.patient.prepared.liver_ml)
+        low, high = np.quantile(volumes, [0.1, 0.9])
         return float(low), float(high)
 
     def trajectory(self) -> tuple[TrajectoryPoint, ...]:

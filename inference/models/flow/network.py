@@ -82,13 +82,14 @@ class Convolution(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolution, (batch, channels, z, y, x)."""
-        plain = x.device.type == "cpu" and x.dtype is torch.float32 and torch.backends.mkldnn.is_available()
+        known: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        plain = known and x.device.type == "cpu" and x.dtype is torch.float32
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not plain:
             return super().forward(x)
-        found: Tensor = torch.mkldnn_convolution(
+        assert not isinstance(self.padding, str)  # numbers, wherever this class is used
+        return torch.mkldnn_convolution(
             x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
         )
-        return found
 
 
 class Entry(nn.Conv3d):
@@ -104,6 +105,7 @@ class Entry(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Return (batch, width, z, y, x)."""
         weight = self.weight.flatten(1).T
+        assert self.bias is not None
         mixed = torch.matmul(x.flatten(2).transpose(1, 2), weight) + self.bias
         return mixed.reshape(len(x), *x.shape[2:], -1).permute(0, 4, 1, 2, 3)
 
@@ -118,7 +120,8 @@ class Exit(nn.Conv3d):
         """Return (batch, channels, z, y, x)."""
         rows = x.permute(0, 2, 3, 4, 1).reshape(len(x), -1, x.shape[1])
         weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        mixed = torch.bmm(weight, rows.transpose(1, 2)) + self.bias[:, None]  # type: ignore[index]
+        assert self.bias is not None
+        mixed = torch.bmm(weight, rows.transpose(1, 2)) + self.bias[:, None]
         return mixed.reshape(len(x), -1, *x.shape[2:])
 
 

@@ -11,6 +11,8 @@ from inference.settings import Regimen
 
 _SMALLEST_ML = 0.01
 _MOST_NEW = 0.9
+LARGEST = 0.9
+"""Most of the liver that can be viable tumour."""
 
 
 def request_of(
@@ -24,7 +26,7 @@ def request_of(
     sampled = model.outcomes(x, regimen, months, noise)
     numbers = np.flatnonzero(prepared.total_ml > 0)
     base, total = prepared.viable_ml[numbers], prepared.total_ml[numbers]
-    viable_ml = float(sampled.viable[0]) * float(base.sum())
+    viable_ml = min(float(sampled.viable[0]) * float(base.sum()), LARGEST * prepared.liver_ml)
     new = new_volumes(model, int(sampled.new_lesions[0]), months, noise.lesion[0])
     most = _MOST_NEW * viable_ml
     if sum(new) > most:
@@ -37,8 +39,11 @@ def request_of(
     each = np.maximum(np.exp(np.log(ratio + FLOOR) + (own if len(numbers) > 1 else 0.0 * own)) - FLOOR, 0.0)
     viable = _shared_out(viable_ml - sum(new), base * each, base)
     lost = np.maximum(total - viable, 0.0) + 0.05 * total
-    dead = _shared_out(float(sampled.necrosis[0]) * float(total.sum()), lost, total)
-    oil = _shared_out(float(sampled.lipiodol[0]) * float(total.sum()), lost, total)
+    dead_ml = float(sampled.necrosis[0]) * float(total.sum())
+    oil_ml = float(sampled.lipiodol[0]) * float(total.sum())
+    # What is dead has to find room beside what lives.
+    room = min((prepared.liver_ml - viable_ml) / max(dead_ml + oil_ml, 1e-9), 1.0)
+    dead, oil = (_shared_out(room * ml, lost, total) for ml in (dead_ml, oil_ml))
     return Request(
         {int(n): float(v) if v > _SMALLEST_ML else 0.0 for n, v in zip(numbers, viable, strict=True)},
         {int(n): float(v) for n, v in zip(numbers, dead, strict=True)},

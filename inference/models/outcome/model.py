@@ -240,7 +240,9 @@ def nearest(means: FloatArray, values: FloatArray, mean: float, count: int) -> t
     weights = 1.0 - 0.75 * (distance[order] / reach) ** 2
     at_floor = values[order] < np.log(FLOOR) + 1e-3
     moved = np.where(at_floor, values[order], values[order] + (mean - means[order]))
-    return np.maximum(moved, np.log(FLOOR)), weights
+    # What no patient came to is not foretold: where the mean is far from all patients it is a line
+    # drawn too far.
+    return np.clip(moved, np.log(FLOOR), values.max()), weights
 
 
 def weighted_quantiles(values: FloatArray, weights: FloatArray, u: FloatArray) -> FloatArray:

@@ -19,6 +19,7 @@ NO_NETWORK = dict.fromkeys(
 )
 """A proxy that is not there, so that a program that honours proxies neither downloads nor reports usage."""
 TAIL_CHARACTERS = 2000
+"""Of the output of a program that failed; enough for the last lines of a traceback."""
 
 
 def run_program(
@@ -26,7 +27,8 @@ def run_program(
 ) -> None:
     """Run a program to its end in `folder`, with `environment` added to this process's own.
 
-    Its output goes to a file beside the data, and to the log at debug level only: it may hold anything.
+    Its output goes to a file beside the data; where it fails, the end of it goes to the log. A program is
+    given voxels and a grid, never a header, so that there is nobody to name.
 
     Raises
     ------
@@ -56,8 +58,8 @@ def run_program(
             _end_group(process)
     if code != 0:
         tail = output.read_text(encoding="utf-8", errors="replace")[-TAIL_CHARACTERS:]
-        _log.debug("%s ended with code %d: %s", program, code, tail)
-        raise ModelError(f"{program} ended with code {code}")
+        _log.warning("%s ended with code %d: %s", program, code, tail)
+        raise ModelError(f"{program} ended with code {code}; the log has the end of its output")
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -7,8 +7,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from dicom_node.cli.cohort import Outlines, _Models
 from dicom_node.cli.main import invoke
+from dicom_node.settings import load_settings
+from inference.models.seg_in_study import SegInStudy
 from inference.training.cohort import (
     CROP,
     OUTCOME_COLUMNS,
@@ -20,6 +24,7 @@ from inference.training.cohort import (
     write_images,
     write_tables,
 )
+from tests.builders.model_bundles import variant
 from tests.builders.site_archive import write_table
 from tests.builders.studies import SeriesSpec, write_series
 
@@ -107,3 +112,20 @@ def test_the_salt_may_not_lie_in_the_cohort(tmp_path):
     arguments = ["--table", "t.csv", "--out", str(out), "--salt", str(out / "salt")]
     assert invoke(["cohort", "prepare", str(tmp_path), *arguments]) == 2
     assert not out.exists()
+
+
+def test_outlines_and_phases_are_made_with_what_is_in_force_at_the_site(tmp_path):
+    """A retrained phase bundle that was activated, and a site's own segmenter after the studies' own."""
+    file = tmp_path / "site.yaml"
+    segmenter = {"program": "totalsegmentator", "name": "ours", "weights_folder": str(tmp_path)}
+    settings = {"data_dir": str(tmp_path / "data"), "models": {"segmenters": [segmenter]}}
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    retrained = variant(tmp_path / "retrained", "phase", "9.9.9")
+    for command in (["install", str(retrained)], ["activate", "phase@9.9.9"]):
+        assert invoke(["models", *command, "--config", str(file)]) == 0
+    models = _Models(load_settings([file]))
+    assert models.phase_reader().info.version == "9.9.9"
+    assert isinstance(models.segmenter(Outlines.IN_STUDY), SegInStudy)
+    first, second, *_ = models.segmenter(Outlines.AUTOMATIC).segmenters
+    assert isinstance(first, SegInStudy)
+    assert second.info.name == "ours"

@@ -11,7 +11,7 @@ import pytest
 from dicom_node.settings import load_settings
 from inference.randomness import RandomStreams
 from inference.simulation.calibration import _between, _crossing, _hazard_for, _weibull_for
-from inference.simulation.calibration_measure import auroc, concordance, cross_validated
+from inference.simulation.calibration_measure import Row, auroc, concordance, cross_validated
 from inference.simulation.calibration_population import Followed, Member, interval, load_targets
 from inference.simulation.calibration_progression import (
     MONTHS_FINE,
@@ -20,6 +20,7 @@ from inference.simulation.calibration_progression import (
     survival_at,
     undisturbed,
 )
+from inference.simulation.calibration_refine import refined
 from inference.simulation.calibration_response import ResponseCurve
 from inference.simulation.calibration_run import CalibrationOrder, fit, report
 from inference.simulation.parameters import load_parameters
@@ -109,6 +110,39 @@ def test_the_bar_is_the_interval_of_the_source() -> None:
     targets = load_targets()
     arms = {(t.source, t.regimen) for t in targets.response}
     assert {(t.source, t.regimen) for t in (*targets.progression, *targets.survival)} <= arms
+
+
+def _row(topic: str, source: str, regimen: str, target: float, simulated: float) -> Row:
+    nan = float("nan")
+    return Row(topic, source, regimen, "", target, nan, nan, simulated, 100, "published")
+
+
+def test_refinement_moves_towards_the_target_and_stays_where_it_is_met() -> None:
+    found = load_parameters().found
+    met = [
+        _row("response", "seed004_haic", "haic", 0.3, 0.3),
+        _row("progression", "emerald1", "tace", 8.0, 8.0),
+        _row("survival", "launch", "tace_lenvatinib", 0.5, 0.5),
+        _row("survival", "launch", "lenvatinib", 0.4, 0.4),
+    ]
+    same = refined(found, met)
+    for group, values in found.model_dump().items():
+        assert getattr(same, group) == pytest.approx(values, rel=1e-4)
+    missed = [
+        _row("response", "seed004_tace", "tace", 0.3, 0.2),
+        _row("response", "emerald1", "tace", 0.3, 0.3),
+        _row("progression", "emerald1", "tace", 8.0, 6.0),
+        _row("survival", "launch", "tace_lenvatinib", 0.5, 0.4),
+        _row("survival", "launch", "lenvatinib", 0.4, 0.4),
+    ]
+    moved = refined(found, missed)
+    assert moved.intercept["tace"] > found.intercept["tace"]
+    level = moved.intercept["tace"] + moved.technique["emerald1"]
+    assert level == pytest.approx(found.intercept["tace"] + found.technique["emerald1"])
+    assert moved.control_months["haic"] == moved.control_months["tace"] > found.control_months["tace"]
+    assert moved.hazard["launch"] < found.hazard["launch"]
+    control = moved.hazard["launch"] * np.exp(moved.regimen_log_hazard["lenvatinib"])
+    assert control == pytest.approx(found.hazard["launch"] * np.exp(found.regimen_log_hazard["lenvatinib"]))
 
 
 @pytest.mark.slow

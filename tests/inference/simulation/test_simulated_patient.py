@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -8,12 +10,17 @@ from inference.case import Phase
 from inference.simulation.patient import PatientSpec, SimulatedPatient, simulate_patient
 from inference.simulation.tissues import Structure
 
-SMALL = PatientSpec(shape=(30, 128, 128), step_mm=(6.0, 2.9, 2.9))
+SMALL = PatientSpec(shape=(30, 104, 104), step_mm=(6.0, 3.6, 3.6))
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def simulated_once(seed: int) -> SimulatedPatient:
+    return simulate_patient(seed, SMALL)
+
+
+@pytest.fixture
 def patient() -> SimulatedPatient:
-    return simulate_patient(7, SMALL)
+    return simulated_once(7)
 
 
 def voxel_ml(patient: SimulatedPatient) -> float:
@@ -21,16 +28,16 @@ def voxel_ml(patient: SimulatedPatient) -> float:
 
 
 def test_same_seed_gives_the_same_patient_and_another_seed_another(patient) -> None:
-    again, other = simulate_patient(7, SMALL), simulate_patient(8, SMALL)
+    again, other = simulate_patient(7, SMALL), simulated_once(1)
     for phase in SMALL.phases:
         assert patient.volumes[phase].tobytes() == again.volumes[phase].tobytes()
     assert patient.structures.tobytes() == again.structures.tobytes()
     assert (patient.structures != other.structures).mean() > 0.01
 
 
-@pytest.mark.parametrize("seed", [1, 2, 7])
+@pytest.mark.parametrize("seed", [1, 7])
 def test_liver_and_tumours_have_sizes_of_anatomy(seed) -> None:
-    simulated = simulate_patient(seed, SMALL)
+    simulated = simulated_once(seed)
     liver = simulated.liver
     assert 1000 < liver.sum() * voxel_ml(simulated) < 2300
     parts, _ = ndimage.label(liver)

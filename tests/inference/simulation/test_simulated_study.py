@@ -19,7 +19,7 @@ from inference.stages.load import load
 from inference.stages.segment import segment
 from inference.stages.selection import select
 
-SMALL = PatientSpec(shape=(30, 128, 128), step_mm=(6.0, 2.9, 2.9))
+SMALL = PatientSpec(shape=(24, 88, 88), step_mm=(7.5, 4.2, 4.2))
 WHEN = dt.datetime(2026, 1, 5, 9, 30, tzinfo=dt.UTC)
 
 

@@ -152,13 +152,13 @@ def test_deep_features_tell_a_drawn_follow_up_from_the_true_one(example) -> None
 
 
 def test_losses_are_the_same_for_the_same_step(examples) -> None:
-    settings = GeneratorTraining(widths=SMALL, window=MULTIPLE)
+    settings = GeneratorTraining(widths=SMALL, windows=(MULTIPLE,))
     network = new_network(NetworkSettings(conditions=CONDITIONS, widths=SMALL), 0)
     for loss in (regression_loss(examples, settings), flow_loss(examples, settings, None)):
         figures = []
         for _ in range(2):
             torch.manual_seed(5)
-            figures.append(float(loss(network, np.random.default_rng(5))))
+            figures.append(float(loss(network, np.random.default_rng(5)).detach()))
         assert figures[0] == figures[1]
         assert np.isfinite(figures[0])
 

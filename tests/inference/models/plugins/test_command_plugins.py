@@ -120,9 +120,23 @@ def test_a_wrong_answer_is_an_error_and_never_a_segmentation(
     programs: Path, model: Path, case: Case, baseline: Baseline, body: str, error: str
 ):
     write_program(programs / NNUNET, body)
-    segmenter = site_segmenter(nnunet(model, time_limit_s=3 if "sleep" in body else 280))
+    segmenter = site_segmenter(nnunet(model, time_limit_s=1 if "sleep" in body else 280))
     with pytest.raises(ModelError, match=error):
         segmenter.segment(case, baseline)
+
+
+def test_the_end_of_what_a_failing_program_said_is_in_the_log(
+    programs: Path, model: Path, case: Case, baseline: Baseline, caplog: pytest.LogCaptureFixture
+):
+    write_program(
+        programs / NNUNET, "print('x' * 5000); print('out of memory', file=sys.stderr); sys.exit(3)"
+    )
+    with pytest.raises(ModelError, match="the log has the end"):
+        site_segmenter(nnunet(model)).segment(case, baseline)
+    (record,) = (r for r in caplog.records if r.name == "inference.models.plugins.running")
+    assert record.levelname == "WARNING"
+    assert "out of memory" in record.getMessage()
+    assert len(record.getMessage()) < 2200
 
 
 def test_no_liver_is_refused_and_no_tumour_is_a_liver_alone(
@@ -145,7 +159,7 @@ def test_a_program_that_leaves_children_behind_leaves_none(
     program.write_text(f"#!/bin/sh\n/bin/sleep 120 &\necho $! > {note}\nwait\n")
     program.chmod(0o755)
     with pytest.raises(ModelError, match="did not end"):
-        site_segmenter(nnunet(model, time_limit_s=3)).segment(case, baseline)
+        site_segmenter(nnunet(model, time_limit_s=2)).segment(case, baseline)
     state = Path(f"/proc/{note.read_text().strip()}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
