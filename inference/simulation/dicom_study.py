@@ -104,11 +104,14 @@ def _uid(*parts: str | int) -> UID:
 
 def _series(study: ImagingStudy, plan: SeriesPlan) -> Iterator[FileDataset]:
     volume = study.volumes[plan.phase]
+    bright = max(int(np.percentile(volume, 99.0)), 2) if plan.modality == "MR" else 0
     for index in range(volume.shape[0]):
-        yield _slice(study, plan, index, volume[index])
+        yield _slice(study, plan, index, volume[index], bright)
 
 
-def _slice(study: ImagingStudy, plan: SeriesPlan, index: int, values: StoredValues) -> FileDataset:
+def _slice(
+    study: ImagingStudy, plan: SeriesPlan, index: int, values: StoredValues, bright: int
+) -> FileDataset:
     sop_class = CTImageStorage if plan.modality == "CT" else MRImageStorage
     sop_instance_uid = _uid(study.key, plan.phase.value, index)
     meta = FileMetaDataset()
@@ -126,7 +129,7 @@ def _slice(study: ImagingStudy, plan: SeriesPlan, index: int, values: StoredValu
     if plan.modality == "CT":
         _ct_pixels(ds, values)
     else:
-        _mr_pixels(ds, values, study.volumes[plan.phase])
+        _mr_pixels(ds, values, bright)
     return ds
 
 
@@ -202,10 +205,9 @@ def _ct_pixels(ds: Dataset, values: StoredValues) -> None:
     ds.WindowCenter, ds.WindowWidth = CT_WINDOW
 
 
-def _mr_pixels(ds: Dataset, values: StoredValues, volume: StoredValues) -> None:
+def _mr_pixels(ds: Dataset, values: StoredValues, bright: int) -> None:
     _pixels(ds, np.clip(values, 0, 65535), 16)
-    high = max(int(np.percentile(volume, 99.0)), 2)
-    ds.WindowCenter, ds.WindowWidth = str(high // 2), str(high)
+    ds.WindowCenter, ds.WindowWidth = str(bright // 2), str(bright)
 
 
 def _pixels(ds: Dataset, stored: StoredValues, bits: int) -> None:

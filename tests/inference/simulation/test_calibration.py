@@ -146,6 +146,7 @@ def test_refinement_moves_towards_the_target_and_stays_where_it_is_met() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_fit_and_its_report_run_through(tmp_path: Path) -> None:
     regimens = {r.id: r for r in load_settings().regimens}
     order = CalibrationOrder(patients=12, bodies=1)
