@@ -262,24 +262,6 @@ def ct_shading(shape: tuple[int, int, int], rng: np.random.Generator) -> Tensor:
     return bands * float(rng.uniform(0.0, 14.0)) + drift * float(rng.uniform(0.0, 8.0))
 
 
-def ct_lesion_pattern(tumour: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return HU that make tumours differ from one another and within; in some, patches of lipiodol.
-
-    Parameters
-    ----------
-    tumour : bool, (z, y, x)
-    """
-    z, y, x = tumour.shape
-    shape = (z, y, x)
-    added = smooth_field(shape, 14.0) * float(rng.uniform(0.0, 14.0))
-    if rng.random() < 0.3:
-        dense = torch.sigmoid(
-            4.0 * (smooth_field(shape, float(rng.uniform(3.0, 9.0))) - rng.uniform(-1.0, 0.8))
-        )
-        added = added + dense * float(rng.uniform(80.0, 500.0))
-    return blurred(added * tumour, 0.6)
-
-
 def paint(labels: Tensor, contrast: Contrast) -> Tensor:
     """Return an image (z, y, x) of a label map (int64), in the units of the contrast."""
     z, y, x = labels.shape

@@ -24,7 +24,6 @@ from inference.results import Labels, Voxels
 from inference.training.segmenter.contrast import (
     blurred,
     ct_contrast,
-    ct_lesion_pattern,
     ct_shading,
     mr_contrast,
     paint,
@@ -138,11 +137,11 @@ class FineObjective:
         labels = add_tumours(rng, labels, FINE_SPACING_MM, (0.3, 0.3, 0.2, 0.1, 0.1), (30.0, 0.6))
         contrast = ct_contrast(rng) if self.modality == "CT" else mr_contrast(rng)
         values = paint(labels, contrast)
-        tumour = torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))
         if self.modality == "CT":
-            values = values + ct_shading(FINE_SHAPE, rng) + ct_lesion_pattern(tumour, rng)
+            values = values + ct_shading(FINE_SHAPE, rng)
         liver = float(contrast.mean[Label.LIVER]) + rng.normal(0.0, 5.0)
         relative = relative_input(values.numpy(), liver, relative_scale(self.modality, liver))
+        tumour = torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))
         guess = poor_guess(torch.isin(labels, torch.tensor([int(k) for k in LIVER])), tumour, rng)
         channels = [network_input(values, self.modality, rng), torch.from_numpy(relative), guess]
         return torch.stack(channels)[None], _classes(_PART_OF)[labels][None]
