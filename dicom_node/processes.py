@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -36,6 +35,7 @@ from dicom_node.network.query import Fetched, PeerQuery
 from dicom_node.outbox import Outbox
 from dicom_node.routing.rules import Router
 from dicom_node.settings import NodeSettings, load_settings
+from dicom_node.signals import stop_on_signals
 from dicom_node.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -126,9 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for chatty in ("apscheduler", "highdicom"):
         logging.getLogger(chatty).setLevel(logging.ERROR)  # a timer that is late is no news
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    stop = stop_on_signals()
     try:
         ROLES[chosen.role](load_settings(chosen.config), stop)
     except ConfigurationError as error:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dicom_node.signals import stop_on_signals
+
 ConfigOption = Annotated[
     list[Path] | None,
     typer.Option("--config", help="Settings over the packaged defaults; may be given several times."),
 ]
-
-
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    return stop
 
 
 def serve(config: ConfigOption = None) -> None:

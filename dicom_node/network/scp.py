@@ -10,12 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from dicom_node.clock import Clock, system_clock
 from dicom_node.database import open_database
@@ -34,6 +32,7 @@ from dicom_node.network.transport import (
     Rejection,
 )
 from dicom_node.settings import NodeSettings, load_settings
+from dicom_node.signals import stop_on_signals, wait_for
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +118,7 @@ def run_listener(
     """Receive until `stop` is set; `ready` is called with the port once connections are accepted."""
     with listening(settings) as server:
         ready(server.port)
-        stop.wait()
+        wait_for(stop)
 
 
 def _log_dead_thread(arguments: threading.ExceptHookArgs) -> None:
@@ -143,13 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _quiet_libraries()
     threading.excepthook = _log_dead_thread
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    stop = stop_on_signals()
     try:
         run_listener(load_settings(options.config), stop)
     except ConfigurationError as error:
