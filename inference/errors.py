@@ -4,7 +4,6 @@
     ├── RejectedInput        the study cannot be forecast, and trying again changes nothing
     │   ├── GeometryError    slices do not form one volume
     │   ├── PixelsUnreadable pixel data cannot be decoded
-    │   ├── PhaseMissing     a contrast phase or sequence that is needed is absent
     │   ├── SegmentationMissing   no liver segmentation in the study
     │   ├── ImplausibleSegmentation   a segmentation outside the limits of anatomy
     │   ├── ReviewNeeded     outlines of a program that a person has to look at first
@@ -37,10 +36,6 @@ class GeometryError(RejectedInput):
 
 class PixelsUnreadable(RejectedInput):
     """Pixel data is damaged, or compressed in a way that no decoder here reads."""
-
-
-class PhaseMissing(RejectedInput):
-    """A contrast phase or MR sequence that the request needs is not in the study."""
 
 
 class SegmentationMissing(RejectedInput):

@@ -20,7 +20,7 @@ from inference.errors import ModelError
 from inference.imaging.measurement import liver_ml
 from inference.imaging.phase_evidence import PhaseReader
 from inference.models.catalogue import default_folders, load_model
-from inference.models.protocols import Generator, LesionOutliner, Progress, Segmenter, SurvivalModel
+from inference.models.protocols import Generator, LesionOutliner, Progress, Segmenter, SurvivalModel, within
 from inference.models.seg_in_study import SegInStudy
 from inference.models.segmenter_chain import SegmenterChain
 from inference.randomness import RandomStreams
@@ -113,10 +113,6 @@ class _Stages:
         yield
         self.timings_s[name] = self.timings_s.get(name, 0.0) + time.perf_counter() - started
 
-    def within(self, first: float, last: float) -> Progress:
-        """Return a progress callback for a stage that fills a part of the bar."""
-        return lambda text, share: self.progress(text, first + (last - first) * share)
-
 
 def run(
     case: Case,
@@ -126,6 +122,8 @@ def run(
     progress: Progress,
 ) -> StudyResults:
     """Forecast one study.
+
+    A regimen that a model was not trained on is `NotAssessed`, and the others are forecast.
 
     Parameters
     ----------
@@ -141,7 +139,7 @@ def run(
     Raises
     ------
     RejectedInput
-        The study cannot be forecast; the message is the reason that people read.
+        The study cannot be forecast, under any regimen; the message is the reason that people read.
     ModelError
         A model failed.
     """
@@ -163,7 +161,7 @@ def run(
             settings,
             bundles.generator,
             streams,
-            stages.within(0.25, 0.9),
+            within(progress, 0.25, 0.9),
         )
     with stages.stage("respond", "measuring response", 0.9):
         points = [respond(baseline, segmentation, lesions, course) for course in courses]
@@ -173,14 +171,14 @@ def run(
         clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
         survival = survive(clinical, lesions, settings, bundles.survival)
     with stages.stage("compare", "comparing regimens", 0.99):
-        comparison = compare(survival, settings, bundles.survival)
+        comparison = compare(survival, settings, bundles.survival, courses)
     return StudyResults(
         baseline=baseline,
         segmentation=segmentation,
         baseline_lesions=lesions,
         clinical=summarise(clinical),
         forecasts=tuple(
-            RegimenForecast(r.id, r.name, time_points, course.trajectory, survival[r.id])
+            RegimenForecast(r.id, r.name, time_points, course.trajectory, survival[r.id], course.not_assessed)
             for r, time_points, course in zip(settings.regimens, points, courses, strict=True)
         ),
         comparison=comparison,

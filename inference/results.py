@@ -84,6 +84,12 @@ class Grid:
         i = np.asarray(index, dtype=np.float64)
         return np.asarray(i @ self.affine[:3, :3].T + self.affine[:3, 3])
 
+    def part(self, box: Box) -> Grid:
+        """Return the grid of a box of this one."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_patient(box.start)
+        return Grid(box.shape, affine, self.frame_of_reference_uid)
+
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
@@ -390,11 +396,18 @@ class TrajectoryPoint:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedCourse:
-    """One regimen as the generator draws it: time points by month, and the monthly burden."""
+    """One regimen as the generator draws it: time points by month, and the monthly burden.
+
+    Attributes
+    ----------
+    not_assessed : NotAssessed or None
+        Why nothing was drawn under this regimen; time points and trajectory are empty then.
+    """
 
     regimen_id: str
     time_points: tuple[GeneratedTimePoint, ...]
     trajectory: tuple[TrajectoryPoint, ...]
+    not_assessed: NotAssessed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,13 +476,21 @@ class Survival:
 
 @dataclass(frozen=True, slots=True)
 class RegimenForecast:
-    """Everything predicted under one regimen."""
+    """Everything predicted under one regimen.
+
+    Attributes
+    ----------
+    not_assessed : NotAssessed or None
+        Why no follow-up was drawn under this regimen; time points and trajectory are empty then.
+        Survival rests on another model, and says for itself what it does not cover.
+    """
 
     regimen_id: str
     name: str
     time_points: tuple[TimePoint, ...]
     trajectory: tuple[TrajectoryPoint, ...]
     survival: Survival
+    not_assessed: NotAssessed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +520,11 @@ class StudyResults:
 
     `timings_s` has a key for each stage. `demonstration` is true when any bundle was made from a
     mechanistic model or simulated patients only; every output then says DEMONSTRATION MODEL.
+
+    Raises
+    ------
+    ValueError
+        The comparison recommends a regimen that was not forecast.
     """
 
     baseline: Baseline
@@ -510,6 +536,11 @@ class StudyResults:
     bundles: Mapping[str, BundleInfo]
     seed: int
     timings_s: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        drawn = {f.regimen_id for f in self.forecasts if f.not_assessed is None}
+        if isinstance(self.comparison, Comparison) and self.comparison.recommended not in {None, *drawn}:
+            raise ValueError("the comparison recommends a regimen that was not forecast")
 
     @property
     def warnings(self) -> tuple[str, ...]:

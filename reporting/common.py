@@ -206,11 +206,6 @@ def set_series(ds: Dataset, series: SeriesOfNode, modality: str, instance_number
     ds.InstanceNumber = instance_number
 
 
-def set_body_part(ds: Dataset, results: StudyResults) -> None:
-    """Write the body part; without it Laterality would be required (PS3.3 C.7.3.1)."""
-    ds.BodyPartExamined = body_part(source_header(results))
-
-
 def body_part(header: Dataset) -> str:
     """Return Body Part Examined, abdomen where the source says nothing."""
     return str(header.get("BodyPartExamined", "") or "ABDOMEN")
@@ -252,11 +247,6 @@ def reference(sop_class: str, sop_instance: str) -> Dataset:
 def frame_of_reference(results: StudyResults) -> str:
     """Return the Frame of Reference UID that all objects of the forecast share."""
     return results.baseline.primary.grid.frame_of_reference_uid
-
-
-def row_column_slice_spacing(volume: SeriesVolume) -> tuple[float, float, float]:
-    """Return spacing along slices, rows and columns of a volume in mm."""
-    return volume.grid.spacing_mm
 
 
 def volume_of(results: StudyResults, series_instance_uid: str) -> SeriesVolume:
@@ -306,11 +296,6 @@ def bundle(bundles: Mapping[str, BundleInfo], part: str) -> BundleInfo:
 def change_pct(now: float, before: float) -> float | None:
     """Return the relative change in percent, or None from nothing."""
     return 100.0 * (now - before) / before if before > 0 else None
-
-
-def as_floats(values: Iterable[object]) -> tuple[float, ...]:
-    """Return numbers of a multi-valued element as floats."""
-    return tuple(float(str(v)) for v in values)
 
 
 def unit(vector: np.ndarray) -> np.ndarray:

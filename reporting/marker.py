@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from inference.errors import RejectedInput
 from inference.imaging.marker import PixelBox, find_common_marker_box
+from inference.imaging.pixels import stored_range
 from inference.results import (
     RegimenForecast,
     SeriesVolume,
@@ -95,15 +96,6 @@ def draw(lines: Sequence[str], marker: Marker) -> Ink:
     """Draw the lines of a label at the size of the marker's box; 0 is ground, 1 is ink."""
     row0, col0, row1, col1 = marker.box
     return _raster(lines, marker.font_size, (row1 - row0, col1 - col0))
-
-
-def stored_range(volume: SeriesVolume) -> tuple[int, int]:
-    """Return the smallest and the largest value that Bits Stored and Pixel Representation allow."""
-    header = volume.headers[0]
-    bits = int(header.BitsStored)
-    if int(header.PixelRepresentation):
-        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    return 0, (1 << bits) - 1
 
 
 def _grey_levels(volume: SeriesVolume, index: int) -> tuple[int, int]:

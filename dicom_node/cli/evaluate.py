@@ -81,6 +81,10 @@ def evaluate(
     modality: Annotated[
         str, typer.Option(help="CT or MR, where cases do not say.", rich_help_panel=_SEGMENTER)
     ] = "CT",
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that score patients side by side.", rich_help_panel=_GENERATOR),
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     config: Annotated[list[Path] | None, typer.Option(help="Settings over the packaged defaults.")] = None,
 ) -> None:
@@ -127,7 +131,7 @@ def evaluate(
         seed=seed,
     )
     models = [b for b in (bundle, "mechanistic" if mechanistic else None) if b is not None]
-    _show_generator(_generator(cohort, list(dict.fromkeys(models)), plan, out, config or []), out)
+    _show_generator(_generator(cohort, list(dict.fromkeys(models)), plan, out, workers, config or []), out)
 
 
 def _segmenter(
@@ -153,7 +157,7 @@ def _segmenter(
 
 
 def _generator(
-    cohorts: list[Path], bundles: list[str], plan: object, out: Path, config: list[Path]
+    cohorts: list[Path], bundles: list[str], plan: object, out: Path, workers: int, config: list[Path]
 ) -> Evaluation:
     from dicom_node.settings import load_settings
     from inference.bundle_store import describe
@@ -178,6 +182,7 @@ def _generator(
             plan,
             available_extractor() if plan.image_samples else None,
             out,
+            workers,
             progress,
         )
 

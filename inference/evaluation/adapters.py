@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from pydicom.dataset import Dataset
 from inference.case import Phase
 from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
 from inference.evaluation.forecasts import Detail, Forecast, Question, category_of, class_index
-from inference.evaluation.maps import crop_grid, crop_tissue, numbered, response_on_map
+from inference.evaluation.maps import BaselineLesions, crop_grid, crop_tissue, response_on_map
 from inference.evaluation.measures import Sampling
 from inference.imaging.measurement import lesion_id
 from inference.models.protocols import Generator
@@ -34,6 +35,7 @@ from inference.results import (
     TissueMap,
 )
 from inference.settings import PipelineSettings, Regimen
+from inference.stages.generate import SharesPreparation
 from inference.training.cohort import NO_VALUE, SPACING_MM, CohortInfo, PatientImages
 from inference.training.crop_volumes import tissue_ml
 
@@ -49,6 +51,15 @@ REDRAW_COLUMNS = (
     "lipiodol_ml",
     "mrecist",
 )
+
+
+@runtime_checkable
+class Redrawable(Protocol):
+    """A generator of one patient that can be given other luck."""
+
+    def redrawn(self, streams: RandomStreams) -> Generator:
+        """Return a generator of the same patient that draws by other streams."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +94,30 @@ class GeneratorForecaster:
         baseline, segmentation = as_study(patient, self.info)
         settings = PipelineSettings(regimens=(regimen,), months=(question.months,), best_response=False)
         points, requested = [], []
-        for course in range(min(samples, self.courses)):
-            seed = int(streams.derive("course", patient.patient_id, course).integers(2**62))
-            drawn = self.generator.generate(
-                baseline, segmentation, question.clinical, regimen, settings, RandomStreams(seed)
-            )
+        each = [
+            RandomStreams(int(streams.derive("course", patient.patient_id, course).integers(2**62)))
+            for course in range(min(samples, self.courses))
+        ]
+        for generator, own in zip(_redrawn(self.generator, baseline, segmentation, each), each, strict=True):
+            drawn = generator.generate(baseline, segmentation, question.clinical, regimen, settings, own)
             points.append(drawn.time_points[0])
             requested.append(_on_trajectory(drawn, question.months))
         fractions = np.stack([_fractions(p.labels, patient.lesion.shape) for p in points])
         change = np.stack([_change(p, baseline, patient) for p in points])
         images = change if detail is Detail.IMAGES else None
         return measured(question, fractions, images, requested_viable_ml=np.array(requested))
+
+
+def _redrawn(
+    generator: Generator, baseline: Baseline, segmentation: Segmentation, each: Sequence[RandomStreams]
+) -> Iterator[Generator]:
+    """Return the generator for each of several streams, all that they share prepared once where it can be."""
+    if isinstance(generator, SharesPreparation):
+        prepared = generator.prepared(baseline, segmentation, each[0])
+        if isinstance(prepared, Redrawable):
+            yield from (prepared.redrawn(streams) for streams in each)
+            return
+    yield from (generator for _ in each)
 
 
 def measured(
@@ -113,8 +137,9 @@ def measured(
     """
     patient = question.patient
     volumes = tissue_ml(fractions)
+    lesions = BaselineLesions.of(patient.lesion)
     found = [
-        response_on_map(question.targets, sample, numbered(sample, patient.lesion), patient.liver)
+        response_on_map(question.targets, sample, lesions.numbered(sample), patient.liver)
         for sample in fractions
     ]
     return Forecast(

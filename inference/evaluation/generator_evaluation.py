@@ -17,7 +17,7 @@ from inference.evaluation.generator_output import (
 from inference.evaluation.generator_report import summarise
 from inference.evaluation.generator_run import prepare, run
 from inference.evaluation.questions import Plan
-from inference.models.protocols import Progress
+from inference.models.protocols import Progress, within
 from inference.randomness import RandomStreams
 from inference.results import BundleInfo
 from inference.training.cohort import Cohort, CohortInfo
@@ -33,6 +33,7 @@ def evaluate_generator(
     plan: Plan,
     extractor: Extractor | None,
     out: Path,
+    workers: int,
     progress: Progress,
 ) -> Evaluation:
     """Evaluate on one or more cohorts and write the tables.
@@ -45,6 +46,8 @@ def evaluate_generator(
         of the shifted simulator.
     extractor : Extractor or None
         For FID and KID; None leaves them out.
+    workers : int
+        Processes that score patients; their number changes no figure.
 
     Raises
     ------
@@ -53,7 +56,7 @@ def evaluate_generator(
     """
     streams = RandomStreams(plan.seed)
     first = Cohort.open(cohorts[0])
-    context = prepare(first, plan, _part(progress, 0.0, 0.15))
+    context = prepare(first, plan, within(progress, 0.0, 0.15))
     baselines = baseline_forecasters(context.rows, streams)
     reports = []
     for index, folder in enumerate(cohorts):
@@ -63,19 +66,17 @@ def evaluate_generator(
         models = tuple(open_models(cohort.info))
         oracle = Redraws.of(folder)
         forecasters = (*baselines, *models, *(() if oracle is None else (oracle,)))
-        scored = run(cohort, context, forecasters, plan, _part(progress, start, 0.9 * stop + 0.1 * start))
+        scored = run(
+            cohort, context, forecasters, plan, workers, within(progress, start, 0.9 * stop + 0.1 * start)
+        )
         out.mkdir(parents=True, exist_ok=True)
         write_scores(out, f"{index + 1}", scored.frames)
         judged = [m.name for m in models[:1]]
         reports.append(
             summarise(
-                scored, context, judged, extractor, streams, _part(progress, 0.9 * stop + 0.1 * start, stop)
+                scored, context, judged, extractor, streams, within(progress, 0.9 * stop + 0.1 * start, stop)
             )
         )
     evaluation = Evaluation(model, plan, tuple(reports))
     write_generator_evaluation(out, evaluation)
     return evaluation
-
-
-def _part(progress: Progress, first: float, last: float) -> Progress:
-    return lambda text, share: progress(text, first + (last - first) * share)

@@ -22,9 +22,10 @@ from inference.evaluation.bootstrap import (
 from inference.evaluation.distances import frechet_distance, kernel_distance
 from inference.evaluation.extractors import Extractor
 from inference.evaluation.forecasts import CLASSES
-from inference.evaluation.generator_run import BASELINE, TRUE, CohortScores, Context
+from inference.evaluation.generator_run import CohortScores
 from inference.evaluation.measures import auroc_of, kappa_of, macro_f1_of, mean_of
 from inference.evaluation.metrics import BoolArray
+from inference.evaluation.patient_scores import BASELINE, TRUE, Context
 from inference.evaluation.response_rates import ResponseRates, response_rates
 from inference.evaluation.survival_at import status
 from inference.models.protocols import Progress

@@ -1,59 +1,31 @@
-"""Ask every forecaster about every patient, and score the answers."""
+"""Ask every forecaster about every patient of a cohort."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from inference.errors import InferenceError
-from inference.evaluation.forecasts import Detail, Forecast, Forecaster, category_of
-from inference.evaluation.measures import IntArray, Sampling
-from inference.evaluation.questions import Asked, Known, Outcome, Plan, choose, follow_up
+from inference.evaluation.forecasts import Forecaster
+from inference.evaluation.measures import IntArray
+from inference.evaluation.patient_scores import TRUE, Context, PatientScores, Scorer, Slices, slices_of
+from inference.evaluation.questions import Asked, Plan, choose, follow_up
 from inference.evaluation.response_model import LogisticResponse
-from inference.evaluation.scoring import (
-    Scores,
-    Truth,
-    difference_error_pct,
-    hu_scores,
-    response_score,
-    scores,
-    table,
-    truth_of,
-    unanswered,
-)
-from inference.evaluation.slices import added, shown_slices, windowed
-from inference.evaluation.survival_at import SurvivalModels, status, true_features, virtual_features
+from inference.evaluation.scoring import table
+from inference.evaluation.survival_at import SurvivalModels, status, true_features
 from inference.evaluation.training_rows import TrainingRows, training_rows
 from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
 from inference.results import FloatArray
-from inference.training.cohort import Cohort, CohortInfo, PatientImages, Split
+from inference.training.cohort import Cohort, CohortInfo, Split
 
-_log = logging.getLogger(__name__)
-
-Slices = npt.NDArray[np.float32]
-BASELINE, TRUE = "baseline alone", "true follow-up"
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What is learned from the training patients before anything is evaluated.
-
-    Attributes
-    ----------
-    other_real : array of float32, (n, h, w)
-        Slices of true follow-ups of training patients: real images of other patients.
-    """
-
-    rows: TrainingRows
-    response: LogisticResponse
-    survival: SurvivalModels | None
-    other_real: Slices
+_AT_ONCE = 4
+"""Patients for which the models are sent to a process again; a few, so that progress is seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +76,7 @@ def prepare(cohort: Cohort, plan: Plan, progress: Progress) -> Context:
             patient = cohort.images(asked.patient_id)
             seen = follow_up(patient, asked.main)
             if seen is not None:
-                slices.append(_slices(patient, seen.images, cohort.info.modality))
+                slices.append(slices_of(patient, seen.images, cohort.info.modality))
     return Context(rows, response, survival, _stacked(slices))
 
 
@@ -130,176 +102,48 @@ def run(
     context: Context,
     forecasters: Sequence[Forecaster],
     plan: Plan,
+    workers: int,
     progress: Progress,
 ) -> CohortScores:
-    """Score forecasters on one cohort, held-out or shifted."""
-    streams = RandomStreams(plan.seed)
-    asked = choose(cohort, plan.split, plan.patients, streams)
-    runs = [_Run(f, plan, cohort.info.modality) for f in forecasters]
-    logistic, truth_score = np.full((2, len(asked)), np.nan)
-    death = {BASELINE: np.full(len(asked), np.nan), TRUE: np.full(len(asked), np.nan)}
-    death |= {f.name: np.full(len(asked), np.nan) for f in forecasters}
-    true_slices: list[Slices] = []
-    class_on_map = np.full(len(asked), -1, dtype=np.intp)
-    for index, one in enumerate(asked):
-        progress(f"patient {index + 1} of {len(asked)}", index / len(asked))
-        patient = cohort.images(one.patient_id)
-        images = follow_up(patient, one.main)
-        known = Known.of(one.row, patient)
-        truth = truth_of(one, known, images)
-        class_on_map[index] = truth.class_on_map
-        logistic[index] = context.response.probability(known.question(one.main))
-        truth_score[index] = response_score(_as_forecast(one.main), one.baseline_viable_ml)
-        if images is not None and plan.image_samples:
-            true_slices.append(_slices(patient, images.images, cohort.info.modality))
-        risk = _Risk(context, one, known)
-        death[BASELINE][index] = risk.baseline()
-        death[TRUE][index] = risk.true()
-        for each in runs:
-            death[each.forecaster.name][index] = risk.virtual(
-                each.patient(_Subject(one, patient, known, truth))
-            )
+    """Score forecasters on one cohort, held-out or shifted; the number of processes changes no figure."""
+    asked = choose(cohort, plan.split, plan.patients, RandomStreams(plan.seed))
+    scorer = Scorer(cohort, context, tuple(forecasters), plan)
+    scored: list[PatientScores] = []
+    for patient in _every(scorer, asked, workers):
+        progress(f"patient {len(scored) + 1} of {len(asked)}", len(scored) / len(asked))
+        scored.append(patient)
     progress("done", 1.0)
-    slices = {e.forecaster.name: _stacked(e.slices) for e in runs if e.slices}
+    answers = {f.name: [patient.answers[f.name] for patient in scored] for f in forecasters}
+    slices = {name: [a.slices for a in of if a.slices is not None] for name, of in answers.items()}
+    true_slices = [patient.slices for patient in scored if patient.slices is not None]
     return CohortScores(
         cohort.info,
         asked,
-        {e.forecaster.name: table(e.rows) for e in runs},
-        logistic,
-        truth_score,
-        class_on_map,
-        death,
-        slices | {TRUE: _stacked(true_slices)},
-        {e.forecaster.name: e.refused for e in runs},
+        {name: table([a.scores for a in of]) for name, of in answers.items()},
+        np.array([patient.logistic for patient in scored]),
+        np.array([patient.truth_score for patient in scored]),
+        np.array([patient.class_on_map for patient in scored], dtype=np.intp),
+        {source: np.array([patient.death[source] for patient in scored]) for source in scored[0].death},
+        {name: _stacked(of) for name, of in slices.items() if of} | {TRUE: _stacked(true_slices)},
+        {name: sum(a.refused for a in of) for name, of in answers.items()},
     )
 
 
-def _as_forecast(outcome: Outcome) -> Forecast:
-    return Forecast(
-        np.array([outcome.viable_ml]),
-        np.array([outcome.necrosis_ml]),
-        np.array([outcome.lipiodol_ml]),
-        (category_of(outcome.response),),
-        np.array([np.nan]),
-        Sampling.INDEPENDENT,
-    )
+def _every(scorer: Scorer, asked: Sequence[Asked], workers: int) -> Iterator[PatientScores]:
+    """Return the scores of each patient in the order of the questions, however many processes work."""
+    if workers <= 1:
+        yield from map(scorer, asked)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, initializer=_one_thread) as pool:
+        yield from pool.map(scorer, asked, chunksize=_AT_ONCE)
 
 
-# ------------------------------------------------------------------ one forecaster
+def _one_thread() -> None:
+    """Keep processes that share the processor's cores from each using all of them."""
+    import torch
 
-
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """One patient: what was asked, everything that is known, and the truth."""
-
-    asked: Asked
-    patient: PatientImages
-    known: Known
-    truth: Truth
-
-
-class _Run:
-    """One forecaster on its way through the patients."""
-
-    def __init__(self, forecaster: Forecaster, plan: Plan, modality: str) -> None:
-        self.forecaster = forecaster
-        self.rows: list[Scores] = []
-        self.slices: list[Slices] = []
-        self.refused = 0
-        self._plan = plan
-        self._modality = modality
-
-    def patient(self, subject: _Subject) -> Forecast | None:
-        """Score one patient; returns the forecast of the landmark, if there is one."""
-        asked = subject.asked
-        detail = Detail.IMAGES if self._plan.image_samples else Detail.SCALARS
-        main = self._ask(subject, asked.main, detail)
-        if main is None:
-            self.rows.append(unanswered())
-        else:
-            scored = self._with_images(scores(main, subject.truth), main, subject)
-            self.rows.append(self._with_other(scored, main, subject))
-        landmark = asked.landmark
-        if landmark is None:
-            return None
-        if (landmark.regimen_id, landmark.months) == (asked.main.regimen_id, asked.main.months):
-            return main
-        return self._ask(subject, landmark, self._plan.counterfactuals)
-
-    def _ask(self, subject: _Subject, outcome: Outcome, detail: Detail, seed: int = 0) -> Forecast | None:
-        """Ask with the same streams for every regimen and month of the patient."""
-        streams = RandomStreams(self._plan.seed * 1000 + seed)
-        question = subject.known.question(outcome)
-        try:
-            return self.forecaster.forecast(question, self._plan.samples, detail, streams)
-        except InferenceError as error:
-            _log.warning("%s gave no forecast: %s", self.forecaster.name, error)
-            self.refused += 1
-            return None
-
-    def _with_images(self, scored: Scores, main: Forecast, subject: _Subject) -> Scores:
-        patient, true = subject.patient, subject.truth.images
-        if main.change is None or true is None:
-            return scored
-        change = [main.change]
-        while (drawn := sum(map(len, change))) < self._plan.image_samples and len(main.change) > 1:
-            more = self._ask(subject, subject.asked.main, Detail.IMAGES, len(change))
-            if more is None or more.change is None:
-                break
-            change.append(more.change[: self._plan.image_samples - drawn])
-        base = patient.images if patient.clean is None else patient.clean
-        self.slices.append(_slices(patient, added(base, main.change[0]), self._modality))
-        found = hu_scores(np.concatenate(change), patient, true)
-        if found is None:
-            return scored
-        return replace(
-            scored,
-            lesion_mae=found.lesion_mae,
-            single_mae=found.single_mae,
-            voxel_crps=found.voxel_crps,
-        )
-
-    def _with_other(self, scored: Scores, main: Forecast, subject: _Subject) -> Scores:
-        asked = subject.asked
-        if asked.other is None:
-            return scored
-        other = self._ask(subject, asked.other, self._plan.counterfactuals)
-        if other is None:
-            return scored
-        error = difference_error_pct(
-            main, other, asked.main.viable_ml, asked.other.viable_ml, asked.baseline_viable_ml
-        )
-        return replace(scored, difference_error_pct=error)
-
-
-class _Risk:
-    """Probability of death of one patient, from three sources."""
-
-    def __init__(self, context: Context, asked: Asked, known: Known) -> None:
-        self._models, self._asked = context.survival, asked
-        self._features = context.rows.standardiser.matrix([known.features])
-
-    def baseline(self) -> float:
-        if self._models is None or self._asked.landmark is None:
-            return float("nan")
-        return self._models.from_baseline(self._features)
-
-    def true(self) -> float:
-        if self._models is None or self._asked.landmark is None:
-            return float("nan")
-        seen = true_features(self._asked.landmark, self._asked.baseline_viable_ml)
-        return self._models.from_follow_up(self._features, seen)
-
-    def virtual(self, forecast: Forecast | None) -> float:
-        if self._models is None or forecast is None:
-            return float("nan")
-        seen = virtual_features(forecast, self._asked.baseline_viable_ml)
-        return self._models.from_follow_up(self._features, seen)
-
-
-def _slices(patient: PatientImages, images: npt.NDArray[np.int16], modality: str) -> Slices:
-    """Return slices of the first phase, (3, h, w), 0 to 1."""
-    return windowed(images[0][list(shown_slices(patient.lesion))], modality)
+    torch.set_num_threads(1)
 
 
 def _stacked(parts: list[Slices]) -> Slices:

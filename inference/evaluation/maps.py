@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from inference.clinical.response import MEASURABLE_MM, Target, mrecist_category, select_targets
@@ -72,38 +73,59 @@ def crop_tissue(fractions: Labels, lesion: Labels, liver: Labels) -> TissueMap:
     return TissueMap(Box((0, 0, 0), (z, y, x)), tissue.astype(np.uint8), np.where(tumour, lesion, 0))
 
 
-def numbered(fractions: Labels, baseline_lesion: Labels) -> Labels:
-    """Return the lesions of a follow-up, numbered by those of the baseline.
+@dataclass(frozen=True, slots=True)
+class BaselineLesions:
+    """What the lesions of follow-ups are numbered by; computed once for all samples of a patient.
 
-    Each part belongs to the lesions of the baseline that it touches, its voxels to the nearest; a part
-    that touches none is a new lesion if it is large enough, else it belongs to the nearest one too.
-
-    Returns
-    -------
-    array of uint8, (z, y, x)
+    Attributes
+    ----------
+    nearest : array of uint8, (z, y, x)
+        Number of the nearest lesion of the baseline; zero everywhere without lesions.
+    reached : array of bool, (z, y, x)
+        Lesions of the baseline and the voxels that touch them.
     """
-    tumour = fractions.sum(axis=0, dtype=np.int32) >= HALF
-    if not baseline_lesion.any():
+
+    nearest: Labels
+    reached: Mask
+
+    @classmethod
+    def of(cls, lesion: Labels) -> BaselineLesions:
+        """Return those of a map of lesion numbers, (z, y, x)."""
+        if not lesion.any():
+            return cls(np.zeros_like(lesion), np.zeros(lesion.shape, dtype=bool))
+        where = ndimage.distance_transform_edt(lesion == 0, return_distances=False, return_indices=True)
+        return cls(lesion[tuple(where)], ndimage.binary_dilation(lesion > 0, structure=_TOUCHING))
+
+    def numbered(self, fractions: Labels) -> Labels:
+        """Return the lesions of a follow-up, numbered by those of the baseline.
+
+        Each part belongs to the lesions of the baseline that it touches, its voxels to the nearest; a part
+        that touches none is a new lesion if it is large enough, else it belongs to the nearest one too.
+
+        Parameters
+        ----------
+        fractions : array of uint8, (3, z, y, x)
+
+        Returns
+        -------
+        array of uint8, (z, y, x)
+        """
+        tumour = fractions.sum(axis=0, dtype=np.int32) >= HALF
         labelled, _ = ndimage.label(tumour, structure=_TOUCHING)
-        return np.asarray(np.minimum(labelled, 255), dtype=np.uint8)
-    where = ndimage.distance_transform_edt(baseline_lesion == 0, return_distances=False, return_indices=True)
-    result = np.where(tumour, baseline_lesion[tuple(where)], 0).astype(np.uint8)
-    following = int(baseline_lesion.max()) + 1
-    for part in _new_parts(tumour, baseline_lesion):
-        result[part] = min(following, 255)
-        following += 1
-    return result
+        if not self.reached.any():
+            return np.asarray(np.minimum(labelled, 255), dtype=np.uint8)
+        result = np.where(tumour, self.nearest, 0).astype(np.uint8)
+        following = int(self.nearest.max()) + 1
+        for part in self._new_parts(labelled):
+            result[part] = min(following, 255)
+            following += 1
+        return result
 
-
-def _new_parts(tumour: Mask, baseline_lesion: Labels) -> list[Mask]:
-    labelled, count = ndimage.label(tumour, structure=_TOUCHING)
-    if count == 0:
-        return []
-    reached = ndimage.binary_dilation(baseline_lesion > 0, structure=_TOUCHING)
-    touching = set(np.unique(labelled[reached]).tolist())
-    sizes = np.bincount(labelled.ravel())
-    least = SMALLEST_NEW_ML * 1000.0 / SPACING_MM**3
-    return [labelled == n for n in range(1, count + 1) if n not in touching and sizes[n] >= least]
+    def _new_parts(self, labelled: npt.NDArray[np.int32]) -> list[Mask]:
+        touching = set(np.unique(labelled[self.reached]).tolist())
+        sizes = np.bincount(labelled.ravel())
+        least = SMALLEST_NEW_ML * 1000.0 / SPACING_MM**3
+        return [labelled == n for n in range(1, len(sizes)) if n not in touching and sizes[n] >= least]
 
 
 def targets_at_baseline(fractions: Labels, lesion: Labels, liver: Labels) -> TargetLesions:

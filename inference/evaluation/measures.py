@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from inference.evaluation.bootstrap import Statistic
 from inference.evaluation.metrics import BoolArray
@@ -148,6 +149,25 @@ def most_probable(samples: IntArray, classes: int) -> int:
 
 
 # ------------------------------------------------------------------ discrimination
+
+
+def auroc(positive: FloatArray, score: FloatArray) -> float:
+    """Area under the ROC curve, ties counting a half; NaN where all patients are alike.
+
+    Parameters
+    ----------
+    positive : array, (patients,)
+        1 where positive, 0 where not; a patient of whom it is not known (NaN) is left out.
+    score : array, (patients,)
+        Higher for positive.
+    """
+    known = np.isfinite(positive)
+    s, yes = score[known], positive[known] > 0.5
+    if yes.all() or not yes.any():
+        return float("nan")
+    rank = pd.Series(s).rank().to_numpy()
+    count = int(yes.sum())
+    return float((rank[yes].sum() - count * (count + 1) / 2) / (count * int((~yes).sum())))
 
 
 def auroc_of(positive: BoolArray, score: FloatArray, known: BoolArray | None = None) -> Statistic:

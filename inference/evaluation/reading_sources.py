@@ -16,6 +16,7 @@ from inference.evaluation.forecasts import Detail, Forecaster
 from inference.evaluation.questions import Known, choose, follow_up
 from inference.evaluation.reading_set import ItemOrigin, ReadingItem
 from inference.evaluation.slices import WINDOWS, added, shown_slices, windowed
+from inference.imaging.parts import largest_part
 from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
 from inference.training.cohort import Cohort, Split
@@ -157,12 +158,7 @@ def _body_only(slices: Floats, modality: str) -> Floats:
 
 def _largest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     opened = ndimage.binary_opening(mask, iterations=2)
-    labelled, count = ndimage.label(opened)
-    if count == 0:
-        return mask
-    sizes = np.bincount(labelled.ravel())
-    sizes[0] = 0
-    return np.asarray(ndimage.binary_fill_holes(labelled == int(np.argmax(sizes))))
+    return np.asarray(ndimage.binary_fill_holes(largest_part(opened))) if opened.any() else mask
 
 
 def _cropped(rows: Floats) -> Floats:

@@ -17,14 +17,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from inference.errors import TrainingDataError
 from inference.evaluation.adapters import REDRAW_COLUMNS, REDRAWS
 from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
-from inference.simulation.cohort_patient import Request, SimulatedPatient, outcome_rows, simulate
+from inference.simulation.cohort_patient import (
+    Acquisition,
+    Request,
+    SimulatedPatient,
+    outcome_rows,
+    simulate,
+)
 from inference.simulation.course import Course
+from inference.simulation.implanted_cohort import acquisition_of, read_request
 from inference.simulation.parameters import SHIFTED, load_parameters, parameters_digest
 from inference.simulation.tumours import Disease
 from inference.training.cohort import Cohort, Split
@@ -41,6 +47,7 @@ class _Task:
     regimen_ids: tuple[str, ...]
     request: Request
     draws: int
+    acquisition: Acquisition | None = None
 
 
 def write_redraws(folder: Path, draws: int, workers: int, progress: Progress) -> Path:
@@ -73,8 +80,8 @@ def write_redraws(folder: Path, draws: int, workers: int, progress: Progress) ->
 
 def _request(folder: Path) -> Request:
     try:
-        request = Request.model_validate_json((folder / "request.json").read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+        request = read_request((folder / "request.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise TrainingDataError(f"{folder.name} is no cohort of the simulator") from error
     if request.parameters_sha256 != parameters_digest():
         raise TrainingDataError(
@@ -85,10 +92,11 @@ def _request(folder: Path) -> Request:
 
 def _tasks(cohort: Cohort, request: Request, draws: int) -> list[_Task]:
     imaged = cohort.outcomes[cohort.outcomes["imaged"] == 1]
+    acquisition = acquisition_of(request, cohort.folder)
     found = []
     for patient_id in cohort.ids(Split.TEST):
         regimens = sorted(set(imaged.loc[imaged["patient_id"] == patient_id, "regimen_id"].astype(str)))
-        found.append(_Task(int(patient_id[1:]), patient_id, tuple(regimens), request, draws))
+        found.append(_Task(int(patient_id[1:]), patient_id, tuple(regimens), request, draws, acquisition))
     return found
 
 
@@ -110,7 +118,7 @@ def _all_drawn(tasks: Sequence[_Task], workers: int) -> Iterator[_Drawn]:
 
 def _drawn(task: _Task) -> _Drawn:
     parameters = load_parameters(SHIFTED if task.request.shifted else None)
-    patient = simulate(task.number, task.request, parameters)
+    patient = simulate(task.number, task.request, parameters, task.acquisition)
     rows = [row for draw in range(task.draws) for row in _again(patient, task, draw)]
     return _Drawn(rows, patient.baseline.viable_ml)
 

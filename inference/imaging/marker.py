@@ -28,16 +28,12 @@ PixelBox = tuple[int, int, int, int]
 """(first row, first column, row after the last, column after the last)."""
 
 
-def find_marker_box(volume: SeriesVolume, size: tuple[int, int]) -> PixelBox | None:
-    """Return a rectangle of `size` (rows, columns) in air on every slice, or None when there is no room.
-
-    The rectangle nearest to a corner of the image is taken; of equal ones the upper, then the left.
-    """
-    return find_common_marker_box((volume,), size)
-
-
 def find_common_marker_box(volumes: Sequence[SeriesVolume], size: tuple[int, int]) -> PixelBox | None:
-    """Return such a rectangle that lies in air in each of `volumes`, which share one grid."""
+    """Return a rectangle of `size` (rows, columns) in air on every slice of volumes that share one grid.
+
+    The rectangle nearest to a corner of the image is taken; of equal ones the upper, then the left. None
+    when there is no room.
+    """
     rows, columns = size
     outside = np.logical_and.reduce([air_outside(volume) for volume in volumes])
     if rows < 1 or columns < 1 or rows > outside.shape[0] or columns > outside.shape[1]:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from inference.case import Phase
+from inference.imaging.parts import largest_part
 from inference.results import FloatArray, Grid, Mask, Voxels
 
 CT_PHASES = (Phase.NATIVE, Phase.ARTERIAL, Phase.PORTAL_VENOUS, Phase.DELAYED)
@@ -179,10 +180,7 @@ def _pooled(values: Voxels, steps: list[int]) -> Voxels:
 
 def _body(coarse: Voxels, modality: str) -> Mask:
     limit = _SKIN_HU if modality == "CT" else _SKIN_SHARE * float(np.percentile(coarse, 90))
-    parts, count = ndimage.label(ndimage.binary_opening(coarse > limit, iterations=1))
-    if count == 0:
-        return np.zeros(coarse.shape, dtype=bool)
-    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))
+    return largest_part(ndimage.binary_opening(coarse > limit, iterations=1))
 
 
 def _spine(coarse: Voxels, body: Mask, modality: str) -> tuple[float, float]:

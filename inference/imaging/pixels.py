@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from inference.errors import PixelsUnreadable
 from inference.imaging.attributes import number
-from inference.results import StoredValues
+from inference.results import SeriesVolume, StoredValues
 
 _UNDECODABLE = (
     RuntimeError,
@@ -63,3 +63,12 @@ def rescale(header: Dataset) -> tuple[float, float]:
     if slope is None or intercept is None or slope == 0 or not np.isfinite((slope, intercept)).all():
         raise PixelsUnreadable("Rescale Slope or Rescale Intercept is not usable")
     return slope, intercept
+
+
+def stored_range(volume: SeriesVolume) -> tuple[int, int]:
+    """Return the least and largest stored value that the pixel format holds (PS3.5 8.1.1)."""
+    header = volume.headers[0]
+    bits = int(header.get("BitsStored", 16))
+    if int(header.get("PixelRepresentation", 0)):
+        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    return 0, (1 << bits) - 1

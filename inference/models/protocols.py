@@ -97,3 +97,8 @@ class SurvivalModel(Protocol):
 
 Progress = Callable[[str, float], None]
 """Called with what is being done (no patient data) and the share done, 0 to 1."""
+
+
+def within(progress: Progress, first: float, last: float) -> Progress:
+    """Return a progress callback for a step that fills the bar from `first` to `last`."""
+    return lambda text, share: progress(text, first + (last - first) * share)

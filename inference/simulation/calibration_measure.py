@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from inference.evaluation.measures import auroc
 from inference.randomness import RandomStreams
 from inference.results import FloatArray, Mask, ResponseCategory
 from inference.settings import Regimen
 from inference.simulation.anatomy import Anatomy
+from inference.simulation.calibration_information import (
+    concordance,
+    cross_validated,
+    observables,
+    ridge_cross_validated,
+    traits,
+)
 from inference.simulation.calibration_population import (
     Followed,
     Member,
@@ -29,12 +37,9 @@ from inference.simulation.calibration_progression import (
     undisturbed,
 )
 from inference.simulation.calibration_response import Crowd, ResponseCurve, of_member
-from inference.simulation.latents import Person
-from inference.simulation.parameters import CONTROL_ARM, SimulationParameters, Source
+from inference.simulation.parameters import CONTROL_ARM, SimulationParameters
 from inference.simulation.survival import Outcome, assess, best_response, outcome, responded
-from inference.simulation.tumours import Lesion
 
-FOLDS = 5
 INFORMED = 1000
 """Patients from whom the AUROC of response is measured."""
 _ORDER = (ResponseCategory.CR, ResponseCategory.PR, ResponseCategory.SD, ResponseCategory.PD)
@@ -299,7 +304,7 @@ class Measured:
         share = expit(curve.logit(crowd.features(arm.regimen, self.parameters)) + bias)
         rng = RandomStreams(INFORMED).derive("information", arm.source, arm.regimen.id)
         labels = np.asarray(rng.random(len(share)) < share, dtype=np.float64)
-        table = np.stack([_traits(person, rng) for person, _, _ in crowd.people])
+        table = np.stack([traits(person, rng) for person, _, _ in crowd.people])
         return auroc(labels, cross_validated(table, labels)), auroc(labels, share)
 
     def biology(self) -> list[Row]:
@@ -374,186 +379,6 @@ def _retention(followed: Followed) -> float:
     first = followed.follow_ups[0]
     tumour = sum(v.viable_ml + v.necrosis_ml + v.lipiodol_ml for v in first.lesions)
     return sum(v.lipiodol_ml for v in first.lesions) / max(tumour, 1e-6)
-
-
-# ---------------------------------------------------------------- what can be known from a baseline
-
-
-def observables(member: Member) -> FloatArray:
-    """Return clinical values and simple radiomics of a baseline, as one would measure them."""
-    person, base = member.person, member.baseline
-    rng = member.course.streams.derive("radiomics")
-    total = base.viable_ml + sum(v.necrosis_ml for v in base.lesions)
-    volumes = sorted((v.viable_ml + v.necrosis_ml for v in base.lesions), reverse=True)
-    lesions = member.course.disease.lesions
-    return np.array(
-        [
-            *_traits(person, rng),
-            np.log(volumes[0] + 0.5),
-            np.log(total + 0.5),
-            sum(v.necrosis_ml for v in base.lesions) / max(total, 1e-6),
-            _surface(lesions[0]),
-        ]
-    )
-
-
-def _traits(person: Person, rng: np.random.Generator) -> FloatArray:
-    """Return what clinical values and a reading of the baseline tell of a patient."""
-    look, plan = person.appearance, person.plan
-    return np.array(
-        [
-            *_clinical(person),
-            np.log(plan.diameters_mm[0]),
-            np.log(len(plan.diameters_mm)),
-            plan.necrosis_share + rng.normal(0, 0.03),
-            look.arterial_contrast_hu + rng.normal(0, 4.0),
-            look.portal_contrast_hu + rng.normal(0, 4.0),
-            look.mosaic_hu + rng.normal(0, 2.0),
-            look.capsule + rng.normal(0, 0.2),
-            look.infiltrative + rng.normal(0, 0.2),
-        ]
-    )
-
-
-def _clinical(person: Person) -> list[float]:
-    c = person.clinical
-    logs = [
-        float(np.log(float(c[n]) + 1.0))
-        for n in ("afp", "bilirubin", "alt", "ast", "crp", "platelets", "neutrophils")
-    ]
-    plain = (
-        "age",
-        "albumin",
-        "inr",
-        "ecog",
-        "capsule",
-        "diffuse_type",
-        "vascular_invasion",
-        "metastasis",
-        "lymph_nodes",
-    )
-    return [
-        *logs,
-        *(float(c[n]) for n in plain),
-        float(c["ascites"] != "none"),
-        float(person.plan.thrombus >= 3),
-    ]
-
-
-def _surface(lesion: Lesion) -> float:
-    """Share of the tumour within 5 mm of its edge: small for compact tumours."""
-    inside = lesion.domain & (lesion.depth > 0)
-    return float((lesion.depth[inside] < 5.0).mean()) if inside.any() else 0.0
-
-
-def _folds(count: int) -> FloatArray:
-    return np.arange(count, dtype=np.float64) % FOLDS
-
-
-def cross_validated(table: FloatArray, labels: FloatArray) -> FloatArray:
-    """Return log odds of each patient from a ridge logistic regression on the others."""
-    folds, out = _folds(len(labels)), np.zeros(len(labels))
-    for fold in range(FOLDS):
-        rest = folds != fold
-        out[~rest] = ResponseCurve.fit(table[rest], labels[rest], ridge=8.0).logit(table[~rest])
-    return out
-
-
-def ridge_cross_validated(table: FloatArray, values: FloatArray) -> FloatArray:
-    """Return predictions of each patient from a ridge regression on the others."""
-    folds, out = _folds(len(values)), np.zeros(len(values))
-    for fold in range(FOLDS):
-        rest = folds != fold
-        mean, spread = table[rest].mean(axis=0), np.maximum(table[rest].std(axis=0), 1e-6)
-        design = (table - mean) / spread
-        x, y = design[rest], values[rest] - values[rest].mean()
-        weights = np.linalg.solve(x.T @ x + 20.0 * np.eye(x.shape[1]), x.T @ y)
-        out[~rest] = design[~rest] @ weights
-    return out
-
-
-def auroc(labels: FloatArray, scores: FloatArray) -> float:
-    """Return the area under the ROC curve."""
-    positive, negative = scores[labels > 0.5], scores[labels <= 0.5]
-    above = (positive[:, None] > negative[None, :]).mean()
-    return float(above + 0.5 * (positive[:, None] == negative[None, :]).mean())
-
-
-def concordance(times: FloatArray, risk: FloatArray) -> float:
-    """Return Harrell's C without censoring: share of pairs in which who dies first has the higher risk."""
-    earlier = times[:, None] < times[None, :]
-    higher = risk[:, None] > risk[None, :]
-    return float(higher[earlier].mean())
-
-
-# ---------------------------------------------------------------- covariates
-
-
-def covariates(
-    source_id: str, source: Source, parameters: SimulationParameters, count: int, seed: int
-) -> list[Row]:
-    """Return the covariates of a source beside its table, with the interval of its n."""
-    people = [p for p, _, _ in Crowd.draw(source_id, count, parameters, seed).people]
-    values = [p.clinical for p in people]
-    shares: dict[str, tuple[float, list[bool]]] = {
-        "male": (source.male, [v["sex"] == "M" for v in values]),
-        "hepatitis B": (source.hbv, [bool(v["hepatitis_b"]) for v in values]),
-        "ECOG 1": (source.ecog1, [v["ecog"] == 1 for v in values]),
-        "ascites": (source.ascites, [v["ascites"] != "none" for v in values]),
-        "cirrhosis": (source.cirrhosis, [bool(v["cirrhosis"]) for v in values]),
-        "vascular invasion": (source.vascular_invasion, [bool(v["vascular_invasion"]) for v in values]),
-        "metastasis": (source.metastasis, [bool(v["metastasis"]) for v in values]),
-        "more than 3 tumours": (source.number[3], [float(v["tumour_number"]) > 3 for v in values]),
-        "capsule": (source.capsule, [bool(v["capsule"]) for v in values]),
-        "diffuse type": (source.diffuse, [bool(v["diffuse_type"]) for v in values]),
-    }
-    shares |= {
-        f"{name} {limit:g} or more": (1.0 - _at(table, limit), [float(v[column]) >= limit for v in values])
-        for name, column, table, limit in (
-            ("AFP", "afp", source.afp, 400.0),
-            ("diameter", "largest_tumour", source.diameter_mm, 100.0),
-            ("diameter", "largest_tumour", source.diameter_mm, 50.0),
-        )
-    }
-    kind = "recalled" if source.recalled else "published"
-    rows = [
-        Row(
-            "covariates",
-            source_id,
-            "",
-            name,
-            target,
-            *interval(target, source.n),
-            float(np.mean(found)),
-            count,
-            kind,
-        )
-        for name, (target, found) in shares.items()
-    ]
-    for name in ("albumin", "bilirubin", "alt", "ast", "inr", "platelets", "age"):
-        mean, sd = getattr(source, name)
-        half = 1.96 * sd / np.sqrt(source.n)
-        found = float(np.mean([float(v[name]) for v in values]))
-        rows.append(
-            Row(
-                "covariates",
-                source_id,
-                "",
-                f"{name}, mean",
-                mean,
-                mean - half,
-                mean + half,
-                found,
-                count,
-                kind,
-            )
-        )
-    return rows
-
-
-def _at(table: Sequence[tuple[float, float]], value: float) -> float:
-    p, values = np.array(table).T
-    return float(np.interp(value, values, p))
 
 
 def populations(

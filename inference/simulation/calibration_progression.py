@@ -15,7 +15,6 @@ import numpy as np
 from inference.results import FloatArray
 from inference.settings import Regimen
 from inference.simulation.calibration_population import Followed
-from inference.simulation.course import new_lesion_intensity, plan
 from inference.simulation.survival import (
     GRID,
     Fate,
@@ -25,6 +24,7 @@ from inference.simulation.survival import (
     log_hazard,
     target_progression,
 )
+from inference.simulation.treatment import new_lesion_intensity, plan
 
 MONTHS_FINE = np.arange(0.0, float(GRID[-1]) + 0.125, 0.25)
 

@@ -18,9 +18,9 @@ from inference.randomness import RandomStreams
 from inference.results import FloatArray
 from inference.settings import Regimen
 from inference.simulation.calibration_population import Member
-from inference.simulation.course import Luck, plan
 from inference.simulation.latents import Person, draw_person
 from inference.simulation.parameters import SimulationParameters
+from inference.simulation.treatment import Luck, plan
 
 _RIDGE = 0.5
 LEVELS = 2

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from inference.settings import Frozen, Regimen
 from inference.simulation.calibration import Calibration, Progress
-from inference.simulation.calibration_measure import Measured, Row, covariates, populations
+from inference.simulation.calibration_covariates import covariates
+from inference.simulation.calibration_measure import Measured, Row, populations
 from inference.simulation.calibration_population import COARSE_MM, anatomies, load_targets
 from inference.simulation.calibration_refine import refined
 from inference.simulation.calibration_report import write_report

@@ -22,7 +22,8 @@ from inference.clinical.response import (
 from inference.randomness import RandomStreams
 from inference.results import FloatArray, ResponseCategory
 from inference.settings import Regimen
-from inference.simulation.course import Course, FollowUp, new_lesion_intensity, plan
+from inference.simulation.course import Course, FollowUp
+from inference.simulation.treatment import new_lesion_intensity, plan
 
 HORIZON_MONTHS = 120
 GRID = np.arange(HORIZON_MONTHS + 1, dtype=np.float64)

@@ -8,15 +8,25 @@ gives none of these, so the comparison is refused and nothing is recommended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from inference.models.protocols import SurvivalModel
-from inference.results import Comparison, NotAssessed, Reason, Survival, SurvivalCurve
+from inference.results import (
+    Comparison,
+    GeneratedCourse,
+    NotAssessed,
+    Reason,
+    Survival,
+    SurvivalCurve,
+)
 from inference.settings import PipelineSettings
 
 
 def compare(
-    survival: Mapping[str, Survival], settings: PipelineSettings, model: SurvivalModel
+    survival: Mapping[str, Survival],
+    settings: PipelineSettings,
+    model: SurvivalModel,
+    courses: Sequence[GeneratedCourse] = (),
 ) -> Comparison | NotAssessed:
     """Compare the regimens by overall survival.
 
@@ -24,6 +34,8 @@ def compare(
     ----------
     survival : mapping of str to Survival
         By regimen id, as `inference.stages.survive.survive` returns it.
+    courses : sequence of GeneratedCourse
+        What was drawn; the comparison names each regimen under which nothing was, with the reason.
 
     Returns
     -------
@@ -36,5 +48,10 @@ def compare(
     return NotAssessed(
         Reason.COMPARISON_NOT_SUPPORTED,
         f"The regimens cannot be compared: of {len(names)}, the survival model {model.info.name} {said}, "
-        "and it was not built to estimate what another treatment would have done.",
+        "and it was not built to estimate what another treatment would have done."
+        + "".join(
+            f" {names[course.regimen_id]} was not forecast: {course.not_assessed.detail}"
+            for course in courses
+            if course.not_assessed is not None
+        ),
     )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from inference.case import ClinicalRecord
+from inference.errors import UnsupportedRegimen
 from inference.models.protocols import SurvivalModel
-from inference.results import LesionMeasurement, Survival
-from inference.settings import PipelineSettings
+from inference.results import LesionMeasurement, NotAssessed, Reason, Survival
+from inference.settings import PipelineSettings, Regimen
+
+_log = logging.getLogger(__name__)
 
 
 def survive(
@@ -23,4 +27,15 @@ def survive(
     mapping of str to Survival
         By regimen id; an end point that the model does not cover is `NotAssessed` with the reason.
     """
-    return {r.id: model.predict(clinical, baseline_lesions, r) for r in settings.regimens}
+    return {r.id: _predicted(clinical, baseline_lesions, r, model) for r in settings.regimens}
+
+
+def _predicted(
+    clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen, model: SurvivalModel
+) -> Survival:
+    try:
+        return model.predict(clinical, lesions, regimen)
+    except UnsupportedRegimen as error:
+        _log.warning("survival under the regimen %s is not assessed: %s", regimen.id, error)
+        refusal = NotAssessed(Reason.REGIMEN_NOT_COVERED, f"{error}.")
+        return Survival(refusal, refusal, refusal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from inference.models.flow.conditions import CONDITIONS
 from inference.models.flow.generator import GeneratorSettings
 from inference.models.flow.network import ChangeNetwork, NetworkSettings
 from inference.models.flow.sampler import Draw
-from inference.models.protocols import Progress
+from inference.models.protocols import Progress, within
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Origin, Split
 from inference.training.features import PatientTable, patient_table
@@ -80,7 +80,7 @@ def train_generator(
     (out / "models").mkdir(parents=True, exist_ok=True)
     figures: dict[str, Any] = {}
     for index, cohort in enumerate(cohorts):
-        report = _part(progress, 0.2 * index / len(cohorts), 0.2 / len(cohorts))
+        report = within(progress, 0.2 * index / len(cohorts), 0.2 * (index + 1) / len(cohorts))
         figures[cohort.info.modality] = _outcome_model(cohort, out, work, regimens, settings, report)
     training = Examples(cohorts, _ids(cohorts, Split.TRAIN), regimens)
     held = Examples(cohorts, _spread(_ids(cohorts, Split.VALIDATION)), regimens, 500_000_000)
@@ -90,10 +90,10 @@ def train_generator(
         regression_loss(training, settings),
         _loop(settings, settings.regression_steps),
         work / "regression",
-        _part(progress, 0.2, 0.3),
+        within(progress, 0.2, 0.5),
         validation(held, settings, Draw.REGRESSION),
     )
-    flow = _fit_flow(network, regression, training, held, settings, work, _part(progress, 0.5, 0.5))
+    flow = _fit_flow(network, regression, training, held, settings, work, within(progress, 0.5, 1.0))
     _write_network(out, Draw.REGRESSION, regression)
     _write_network(out, Draw.FLOW, flow)
     figures["networks"] = {
@@ -219,7 +219,7 @@ def _write_network(out: Path, draw: Draw, fitted: Fitted) -> None:
 def _metadata(
     cohorts: Sequence[Cohort], settings: GeneratorTraining, figures: dict[str, Any]
 ) -> dict[str, Any]:
-    simulated = any(c.info.origin is Origin.SIMULATED for c in cohorts)
+    origin = least_real(c.info.origin for c in cohorts)
     patients = sum(len(c.ids(Split.TRAIN)) for c in cohorts)
     names = ", ".join(c.info.name for c in cohorts)
     return {
@@ -229,8 +229,8 @@ def _metadata(
         "format": "flow",
         "schema": 1,
         "task": "virtual follow-up images of liver tumours under treatment",
-        "trained_on": f"{'simulated' if simulated else 'real'}: {names}, n {patients}",
-        "note": HONESTY if simulated else "",
+        "trained_on": f"{origin}: {names}, n {patients}",
+        "note": "" if origin is Origin.REAL else HONESTY,
         "cohorts": [
             {
                 "name": c.info.name,
@@ -252,6 +252,12 @@ def _metadata(
     }
 
 
+def least_real(origins: Iterable[Origin]) -> Origin:
+    """Return what a model trained on several cohorts is called; `StudyResults.demonstration` goes by it."""
+    there = set(origins)
+    return next(o for o in (Origin.SIMULATED, Origin.IMPLANTED, Origin.REAL) if o in there)
+
+
 def _version(package: str) -> str:
     from importlib.metadata import version
 
@@ -260,10 +266,3 @@ def _version(package: str) -> str:
 
 def _number(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _part(progress: Progress, start: float, share: float) -> Progress:
-    def report(text: str, done: float) -> None:
-        progress(text, start + share * done)
-
-    return report

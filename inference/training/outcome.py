@@ -1,29 +1,22 @@
-"""Fit the outcome model: cross-fitted ridge means, analogues, copula, conformal factor, and its figures."""
+"""Fit the outcome model: ridge means, rate of new lesions, analogues, copula and conformal factor."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from inference.errors import TrainingDataError
-from inference.models.outcome.design import Standardiser, hats, own_design, shared_design
-from inference.models.outcome.doses import doses_given
-from inference.models.outcome.model import FLOOR, OutcomeModel, OutcomeSettings, nearest
+from inference.models.outcome.design import Standardiser, hats
+from inference.models.outcome.model import OutcomeModel, OutcomeSettings, nearest
 from inference.results import FloatArray
 from inference.settings import Frozen, Regimen
 from inference.training.cohort import Cohort
 from inference.training.features import PatientTable
+from inference.training.outcome_regression import fit_means, fit_rate, fold_of
+from inference.training.outcome_rows import Rows, covered, rows_of
 
-_log = logging.getLogger(__name__)
-
-PENALTIES = (30.0, 300.0, 3000.0, 30000.0)
-OWN_PENALTIES = (10.0, 100.0, 1000.0, 10000.0)
-FOLDS = 5
 COVERAGE = 0.80
 _TAIL_Z = 1.2815515655446004
 
@@ -35,242 +28,6 @@ class OutcomeTraining(Frozen):
     neighbours_share: float = 0.12
     fewest_neighbours: int = 20
     most_neighbours: int = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """One row a patient, regimen and month; n rows.
-
-    Attributes
-    ----------
-    patient, regimen, knot : array of int, (n,)
-        Places in the tables of patients, regimens and months.
-    doses : array, (n, 7)
-    value : array, (n, 3)
-        Log ratios, see `inference.models.outcome.model.TARGETS`.
-    new_lesions : array, (n,)
-    response : array, (n,)
-        1 for CR or PR by mRECIST, 0 for SD or PD, NaN for NE.
-    """
-
-    patient: np.ndarray
-    regimen: np.ndarray
-    knot: np.ndarray
-    months: FloatArray
-    doses: FloatArray
-    value: FloatArray
-    new_lesions: FloatArray
-    response: FloatArray
-
-    def take(self, chosen: np.ndarray) -> Rows:
-        """Return some rows."""
-        return Rows(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-
-def rows_of(
-    cohort: Cohort,
-    table: PatientTable,
-    regimens: Mapping[str, Regimen],
-    names: tuple[str, ...],
-    months: tuple[float, ...],
-) -> Rows:
-    """Return the outcomes of the patients of a table.
-
-    Raises
-    ------
-    TrainingDataError
-        There is none.
-    """
-    outcomes = cohort.outcomes
-    place = {p: i for i, p in enumerate(table.ids)}
-    known = outcomes["patient_id"].isin(list(place)) & outcomes["viable_ml"].notna()
-    known &= outcomes["regimen_id"].isin(names)
-    used = outcomes[known].fillna({"necrosis_ml": 0.0, "lipiodol_ml": 0.0, "new_lesions": 0, "mrecist": "NE"})
-    if used.empty:
-        raise TrainingDataError("the cohort has no outcome of a patient with viable tumour")
-    patient = np.array([place[p] for p in used["patient_id"]], dtype=np.intp)
-    at = used["months"].to_numpy(dtype=np.float64)
-    base = table.volumes[patient]
-    volumes = used[["viable_ml", "necrosis_ml", "lipiodol_ml"]].to_numpy(dtype=np.float64)
-    denominators = np.stack([base[:, 0], base.sum(axis=1), base.sum(axis=1)], axis=1)
-    seen = used["mrecist"].astype(str)
-    response = np.where(seen.isin(["CR", "PR"]), 1.0, np.where(seen.isin(["SD", "PD"]), 0.0, np.nan))
-    ids = used["regimen_id"].astype(str).tolist()
-    return Rows(
-        patient,
-        np.array([names.index(r) for r in ids], dtype=np.intp),
-        np.array([int(np.argmin(np.abs(np.array(months) - m))) for m in at], dtype=np.intp),
-        at,
-        np.array([doses_given(regimens[r], m) for r, m in zip(ids, at, strict=True)]),
-        np.log(np.maximum(volumes / denominators, 0.0) + FLOOR),
-        used["new_lesions"].to_numpy(dtype=np.float64),
-        np.asarray(response, dtype=np.float64),
-    )
-
-
-def covered(cohort: Cohort, regimens: Mapping[str, Regimen]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Return the regimens of a cohort that have a schedule, and its months.
-
-    Raises
-    ------
-    TrainingDataError
-        No regimen of the cohort has a schedule.
-    """
-    names = tuple(sorted(set(cohort.outcomes["regimen_id"].astype(str)) & set(regimens)))
-    if not names:
-        raise TrainingDataError("no regimen of the cohort is in the table of regimens")
-    rounded = cohort.outcomes.loc[cohort.outcomes["months"] > 0, "months"].round(0).clip(lower=1.0)
-    counts = rounded.value_counts()
-    months = tuple(
-        sorted(
-            m
-            for m, n in zip(counts.index.to_numpy(float).tolist(), counts.to_list(), strict=True)
-            if n >= 0.02 * len(rounded)
-        )
-    )
-    return names, months
-
-
-# ------------------------------------------------------------------ ridge
-
-
-@dataclass(frozen=True, slots=True)
-class _Gram:
-    """Sums that a ridge is solved from."""
-
-    xx: FloatArray
-    xy: FloatArray
-    x: FloatArray
-    y: FloatArray
-    n: float
-
-    @classmethod
-    def of(cls, x: FloatArray, y: FloatArray) -> _Gram:
-        return cls(x.T @ x, x.T @ y, x.sum(axis=0), y.sum(axis=0), float(len(x)))
-
-    def __add__(self, other: _Gram) -> _Gram:
-        return _Gram(
-            self.xx + other.xx, self.xy + other.xy, self.x + other.x, self.y + other.y, self.n + other.n
-        )
-
-    def __sub__(self, other: _Gram) -> _Gram:
-        return _Gram(
-            self.xx - other.xx, self.xy - other.xy, self.x - other.x, self.y - other.y, self.n - other.n
-        )
-
-    def ridge(self, penalty: float) -> tuple[FloatArray, FloatArray]:
-        """Return intercept and slopes; the intercept is not penalised."""
-        mean_x, mean_y = self.x / self.n, self.y / self.n
-        xx = self.xx - self.n * np.outer(mean_x, mean_x)
-        xy = self.xy - self.n * np.outer(mean_x, mean_y)
-        slope = np.linalg.solve(xx + penalty * np.eye(len(xx)), xy)
-        return mean_y - mean_x @ slope, np.asarray(slope)
-
-
-def fold_of(patients: int, seed: int) -> np.ndarray:
-    """Return the fold of each patient."""
-    rng = np.random.default_rng(seed)
-    return np.asarray(rng.permutation(patients) % FOLDS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Means:
-    intercept: FloatArray
-    shared: FloatArray
-    own: FloatArray
-    out_of_fold: FloatArray
-
-
-def _fit_means(
-    x: FloatArray, rows: Rows, basis: FloatArray, fold: np.ndarray, regimens: int, scale: FloatArray
-) -> _Means:
-    """Fit shared part and parts of regimens with cross-validated penalties."""
-    shared = shared_design(x, rows.doses, rows.months)
-    own = own_design(x, basis)
-    y = rows.value / scale
-    parts = [_Gram.of(shared[fold == k], y[fold == k]) for k in range(FOLDS)]
-    whole = sum(parts[1:], parts[0])
-    first = {p: [(whole - part).ridge(p) for part in parts] for p in PENALTIES}
-    loss = {p: _held_loss(fits, shared, y, fold) for p, fits in first.items()}
-    penalty = min(loss, key=lambda p: loss[p])
-    rest = np.empty_like(y)
-    best: tuple[float, float, FloatArray] | None = None
-    for own_penalty in OWN_PENALTIES:
-        for k, (intercept, slope) in enumerate(first[penalty]):
-            residual = y - intercept - shared @ slope
-            fitted = _own(own, residual, rows.regimen, fold != k, regimens, own_penalty)
-            held = fold == k
-            rest[held] = residual[held] - np.einsum("np,npt->nt", own[held], fitted[rows.regimen[held]])
-        figure = float((rest**2).mean())
-        if best is None or figure < best[0]:
-            best = (figure, own_penalty, rest.copy())
-    assert best is not None  # the table of penalties is not empty
-    intercept, slope = whole.ridge(penalty)
-    residual = y - intercept - shared @ slope
-    everyone = np.ones(len(y), dtype=bool)
-    coefficients = _own(own, residual, rows.regimen, everyone, regimens, best[1])
-    _log.info("ridge penalties %g and %g, cross-fitted error %.3f", penalty, best[1], best[0])
-    return _Means(intercept * scale, slope * scale, coefficients * scale, (y - best[2]) * scale)
-
-
-def _held_loss(
-    fits: list[tuple[FloatArray, FloatArray]], design: FloatArray, y: FloatArray, fold: np.ndarray
-) -> float:
-    total = 0.0
-    for k, (intercept, slope) in enumerate(fits):
-        held = fold == k
-        total += float(((y[held] - intercept - design[held] @ slope) ** 2).sum())
-    return total
-
-
-def _own(
-    design: FloatArray,
-    residual: FloatArray,
-    regimen: np.ndarray,
-    used: np.ndarray,
-    count: int,
-    penalty: float,
-) -> FloatArray:
-    found = np.zeros((count, design.shape[1], residual.shape[1]))
-    for r in range(count):
-        chosen = used & (regimen == r)
-        if chosen.any():
-            x, y = design[chosen], residual[chosen]
-            found[r] = np.linalg.solve(x.T @ x + penalty * np.eye(x.shape[1]), x.T @ y)
-    return found
-
-
-# ------------------------------------------------------------------ new lesions
-
-
-def _fit_rate(
-    x: FloatArray, rows: Rows, basis: FloatArray, regimens: int, penalty: float = 30.0
-) -> tuple[FloatArray, FloatArray]:
-    """Poisson regression of the number of new lesions by Newton's method, with a level for each regimen."""
-    knots = basis.shape[1]
-    level = np.zeros((len(x), regimens * knots))
-    for k in range(knots):
-        level[np.arange(len(x)), rows.regimen * knots + k] = basis[:, k]
-    design = np.concatenate([level, x], axis=1)
-    ridge = np.concatenate([np.full(regimens * knots, 0.3), np.full(x.shape[1], penalty)])
-    start = np.log(max(rows.new_lesions.mean(), 1e-3))
-    beta = np.zeros(design.shape[1])
-    beta[: regimens * knots] = start
-    centre = beta.copy()
-    for _ in range(12):
-        rate = np.exp(np.clip(design @ beta, -12, 4))
-        gradient = design.T @ (rate - rows.new_lesions) + ridge * (beta - centre)
-        hessian = (design * rate[:, None]).T @ design + np.diag(ridge)
-        step = np.linalg.solve(hessian, gradient)
-        beta = beta - step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-9))
-        if float(np.abs(step).max()) < 1e-4:
-            break
-    # What has appeared does not vanish: the level never falls from one month to the next.
-    levels = np.maximum.accumulate(beta[: regimens * knots].reshape(regimens, knots), axis=1)
-    return levels, beta[regimens * knots :]
-
-
-# ------------------------------------------------------------------ the whole model
 
 
 def fit_outcome_model(
@@ -295,8 +52,8 @@ def fit_outcome_model(
     basis = hats(rows.months, np.array(months))
     fold = fold_of(len(table.ids), settings.seed)[rows.patient]
     scale = np.maximum(rows.value.std(axis=0), 0.1)
-    means = _fit_means(x, rows, basis, fold, len(names), scale)
-    level, rate = _fit_rate(x, rows, basis, len(names))
+    means = fit_means(x, rows, basis, fold, len(names), scale)
+    level, rate = fit_rate(x, rows, basis, len(names))
     per_cell = len(rows.patient) / (len(names) * len(months))
     count = int(
         np.clip(settings.neighbours_share * per_cell, settings.fewest_neighbours, settings.most_neighbours)

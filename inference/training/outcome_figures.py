@@ -6,23 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from inference.evaluation.measures import auroc, crps
 from inference.models.outcome.model import FLOOR, OutcomeModel, weighted_quantiles
-from inference.results import FloatArray
 from inference.settings import Regimen
 from inference.training.cohort import Cohort
 from inference.training.features import PatientTable
-from inference.training.outcome import OutcomeTraining, rows_of
-
-
-def crps(samples: FloatArray, truth: float) -> float:
-    """Return the continuous ranked probability score of equally likely samples (Gneiting & Raftery 2007)."""
-    s = np.sort(samples)
-    n = len(s)
-    spread = float((s * (2 * np.arange(1, n + 1) - n - 1)).sum()) / n**2
-    return float(np.abs(s - truth).mean()) - spread
+from inference.training.outcome import OutcomeTraining
+from inference.training.outcome_rows import rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +57,8 @@ def evaluate_outcome_model(
         low, high = np.quantile(samples, [0.1, 0.9])
         found.append(
             (
-                100 * crps(samples, truth),
-                100 * crps(others, truth) if len(others) else np.nan,
+                100 * float(crps(samples, truth)),
+                100 * float(crps(others, truth)) if len(others) else np.nan,
                 float(low - 0.01 <= truth <= high + 0.01),
                 float(-np.log(samples + FLOOR).mean()),
                 rows.response[i],
@@ -78,16 +70,5 @@ def evaluate_outcome_model(
         float(np.nanmean(table_[:, 0])),
         float(np.nanmean(table_[:, 1])),
         float(table_[:, 2].mean()),
-        auroc(table_[:, 3], table_[:, 4]),
+        auroc(table_[:, 4], table_[:, 3]),
     )
-
-
-def auroc(score: FloatArray, label: FloatArray) -> float:
-    """Return the area under the ROC curve, NaN where one of the two labels does not occur."""
-    known = np.isfinite(label)
-    s, y = score[known], label[known] > 0.5
-    if y.all() or not y.any():
-        return float("nan")
-    order = pd.Series(s).rank().to_numpy()
-    positives = int(y.sum())
-    return float((order[y].sum() - positives * (positives + 1) / 2) / (positives * int((~y).sum())))

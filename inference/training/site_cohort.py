@@ -13,7 +13,7 @@ import pandas as pd
 
 from inference.errors import TrainingDataError
 from inference.imaging.phase_evidence import PhaseReader
-from inference.models.protocols import Progress, Segmenter
+from inference.models.protocols import Progress, Segmenter, within
 from inference.training.cohort import (
     OUTCOME_COLUMNS,
     PATIENT_COLUMNS,
@@ -103,7 +103,7 @@ def prepare_site_cohort(
     if (order.out / "cohort.json").exists() or (order.out / "images").exists():
         raise TrainingDataError("the output folder holds a cohort already; name another one")
     patients = read_site_table(order.table, order.regimen_ids)
-    archive = index_archive(order.archive, _part(progress, 0.0, 0.05))
+    archive = index_archive(order.archive, within(progress, 0.0, 0.05))
     matched = match_studies(patients, archive, order.keys)
     tasks = [
         PatientTask(m, order.pseudonyms.of(*m.key), order.segmenter, settings, order.out, order.reader)
@@ -124,10 +124,6 @@ def prepare_site_cohort(
     except TrainingDataError as error:
         # The reasons for which patients were left out are needed now more than ever.
         return SiteResult(None, tuple(prepared), str(error))
-
-
-def _part(progress: Progress, start: float, stop: float) -> Progress:
-    return lambda text, share: progress(text, start + (stop - start) * share)
 
 
 def _prepared(tasks: Sequence[PatientTask], workers: int) -> Iterator[PreparedPatient]:

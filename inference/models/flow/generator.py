@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -28,23 +29,30 @@ from inference.models.flow.conditions import (
 )
 from inference.models.flow.network import STATE, ChangeNetwork, Drawn, NetworkSettings
 from inference.models.flow.placement import draw_time_point
-from inference.models.flow.rendering import Rendered, free_sites, held, in_crop, scores_of, with_new_lesions
+from inference.models.flow.rendering import (
+    Rendered,
+    drawn_sites,
+    free_places,
+    held,
+    in_crop,
+    scores_of,
+    with_new_lesions,
+)
 from inference.models.flow.requests import LARGEST, request_of
 from inference.models.flow.sampler import Draw, SamplerSettings, regress, sample
 from inference.models.flow.study import StudyCrop, crop_study
 from inference.models.outcome.features import clinical_features, radiomics
 from inference.models.outcome.model import Noise, OutcomeModel
+from inference.models.unchanged import without_tumour
 from inference.randomness import RandomStreams
 from inference.results import (
     Baseline,
-    Box,
     BundleInfo,
     GeneratedCourse,
     GeneratedTimePoint,
     Segmentation,
     TimePointKind,
     TrajectoryPoint,
-    VirtualImage,
     Voxels,
 )
 from inference.settings import Frozen, PipelineSettings, Regimen
@@ -116,6 +124,19 @@ class LearnedGenerator:
         models = {m: OutcomeModel.read(folder / m.lower()) for m in settings.modalities}
         return cls(info, settings, models, network, course)
 
+    def outcome_model(self, modality: str) -> OutcomeModel:
+        """Return the outcome model of a modality.
+
+        Raises
+        ------
+        ModelError
+            The bundle was not trained on this modality.
+        """
+        model = self.outcomes.get(modality)
+        if model is None:
+            raise ModelError(f"the generator {self.info.name} was not trained on {modality}")
+        return model
+
     def prepared(
         self, baseline: Baseline, segmentation: Segmentation, streams: RandomStreams
     ) -> PreparedLearned:
@@ -157,11 +178,18 @@ class Luck:
 
 @dataclass(frozen=True, slots=True)
 class LearnedPatient:
-    """What all regimens of one patient share."""
+    """What all regimens of one patient share.
+
+    Attributes
+    ----------
+    places : array of int
+        Where new lesions may begin, flat indices of the crop.
+    """
 
     study: StudyCrop
     prepared: Prepared
     radiomics: dict[str, float]
+    places: npt.NDArray[np.intp]
     luck: Luck
 
 
@@ -176,29 +204,30 @@ def patient_of(
         The bundle was not trained on this modality.
     """
     modality = baseline.primary.modality
-    model = generator.outcomes.get(modality)
-    if model is None:
-        raise ModelError(f"the generator {generator.info.name} was not trained on {modality}")
+    model = generator.outcome_model(modality)
     study = crop_study(baseline, segmentation)
     if not study.crop.lesion.any():
         return None
     prepared = prepare(study.crop, ClinicalRecord(), modality)
-    measured = radiomics(study.crop)
-    return LearnedPatient(study, prepared, measured, luck_of(generator, model, study, streams))
+    places = free_places(study.crop)
+    luck = luck_of(generator.course, model, study.grid.shape, places, streams)
+    return LearnedPatient(study, prepared, radiomics(study.crop), places, luck)
 
 
 def luck_of(
-    generator: LearnedGenerator, model: OutcomeModel, study: StudyCrop, streams: RandomStreams
+    course: Course,
+    model: OutcomeModel,
+    shape: tuple[int, int, int],
+    places: npt.NDArray[np.intp],
+    streams: RandomStreams,
 ) -> Luck:
-    """Return what is drawn by lot for a patient; the same for all regimens."""
+    """Return what is drawn by lot for a patient, whose crop has a shape; the same for all regimens."""
     own = RandomStreams(int(streams.derive("learned").integers(2**62)))
-    z, y, x = (n // 2 for n in study.grid.shape)
+    z, y, x = (n // 2 for n in shape)
     images = own.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
-    path = model.median()
-    if generator.course is Course.SAMPLED:
-        path = model.noise(1, own.derive("course"))
+    path = model.noise(1, own.derive("course")) if course is Course.SAMPLED else model.median()
     ensemble = model.noise(INTERVAL_SAMPLES, own.derive("interval"))
-    return Luck(images, path, ensemble, free_sites(study.crop, own.derive("sites"), _SITES))
+    return Luck(images, path, ensemble, drawn_sites(places, shape, own.derive("sites"), _SITES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +244,12 @@ class PreparedLearned:
 
     def redrawn(self, streams: RandomStreams) -> PreparedLearned:
         """Return the same patient with other luck, as `LearnedGenerator.prepared` would with `streams`."""
-        if self.patient is None:
+        patient = self.patient
+        if patient is None:
             return self
-        model = self.generator.outcomes[self.patient.prepared.modality]
-        luck = luck_of(self.generator, model, self.patient.study, streams)
-        return PreparedLearned(self.generator, replace(self.patient, luck=luck))
+        model = self.generator.outcome_model(patient.prepared.modality)
+        luck = luck_of(self.generator.course, model, patient.study.grid.shape, patient.places, streams)
+        return PreparedLearned(self.generator, replace(patient, luck=luck))
 
     def generate(
         self,
@@ -240,9 +270,7 @@ class PreparedLearned:
         UnsupportedRegimen
             The bundle was not trained on this regimen, or not so far ahead.
         """
-        model = self.generator.outcomes.get(baseline.primary.modality)
-        if model is None:
-            raise ModelError(f"the generator {self.info.name} was not trained on {baseline.primary.modality}")
+        model = self.generator.outcome_model(baseline.primary.modality)
         if regimen.id not in model.settings.regimens:
             raise UnsupportedRegimen(f"the generator was not trained on the regimen {regimen.name}")
         if max((0.0, *settings.months)) > model.horizon + 0.5:
@@ -339,28 +367,6 @@ class _Drawing:
         """Return images and labels of a month on the grid of the study."""
         images, labels = draw_time_point(baseline, segmentation, self.patient.study, self.drawn(months))
         return GeneratedTimePoint(months, kind, images, labels, self.interval(months))
-
-
-def without_tumour(
-    baseline: Baseline,
-    segmentation: Segmentation,
-    regimen: Regimen,
-    settings: PipelineSettings,
-    horizon: int,
-) -> GeneratedCourse:
-    """Without a tumour nothing changes: the baseline at every scheduled time."""
-    start = segmentation.labels.box.start
-    first = Box(start, (start[0] + 1, start[1] + 1, start[2] + 1))
-    images = tuple(
-        VirtualImage(v.series_instance_uid, v.phase, first, np.array(v.stored[first.slices]))
-        for v in baseline.volumes
-    )
-    points = tuple(
-        GeneratedTimePoint(m, TimePointKind.SCHEDULED, images, segmentation.labels, (0.0, 0.0))
-        for m in settings.months
-    )
-    trajectory = tuple(TrajectoryPoint(float(m), 0.0, 0.0, (0.0, 0.0)) for m in range(horizon + 1))
-    return GeneratedCourse(regimen.id, points, trajectory)
 
 
 __all__ = ["Course", "GeneratorSettings", "LearnedGenerator", "PreparedLearned"]

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.case import Phase
+from inference.imaging.pixels import stored_range
 from inference.models.flow.conditions import SCALE
 from inference.models.flow.rendering import Rendered, Scores, image_change_of
 from inference.models.flow.study import StudyCrop, channel_of, values_in
-from inference.models.mechanistic.appearance import stored_range
 from inference.models.outcome.crops import VOXEL_ML, PatientCrop
+from inference.models.unchanged import unchanged_image
 from inference.results import (
     Baseline,
     Box,
@@ -43,7 +44,7 @@ def draw_time_point(
     fractions = rendered.scores.fractions(crop.liver)
     box = _active_box(fractions, study, segmentation.labels.box)
     if box is None:
-        return tuple(_unchanged(v, segmentation) for v in baseline.volumes), segmentation.labels
+        return tuple(unchanged_image(v, segmentation) for v in baseline.volumes), segmentation.labels
     change = image_change_of(fractions, crop, rendered.levels)
     labels = _labels(segmentation, study, rendered.scores, fractions, box)
     images = tuple(_image(v, segmentation, study, fractions, change, box) for v in baseline.volumes)
@@ -172,11 +173,3 @@ def _measured_change(
     difference = fractions - crop.fractions
     change = sum(c / unit * d for c, d in zip(contrasts, difference, strict=True))
     return np.asarray(change, dtype=np.float32)[None]
-
-
-def _unchanged(volume: SeriesVolume, segmentation: Segmentation) -> VirtualImage:
-    start = segmentation.labels.box.start
-    first = Box(start, (start[0] + 1, start[1] + 1, start[2] + 1))
-    return VirtualImage(
-        volume.series_instance_uid, volume.phase, first, np.array(volume.stored[first.slices])
-    )

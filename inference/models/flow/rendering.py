@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import expit, logsumexp
 
@@ -144,7 +145,7 @@ def with_new_lesions(
     Parameters
     ----------
     sites : tuple of (z, y, x)
-        As many as there are volumes, or more; see `free_sites`.
+        As many as there are volumes, or more; see `drawn_sites`.
     """
     if not volumes_ml:
         return scores
@@ -167,14 +168,20 @@ def with_new_lesions(
     return Scores(tumour, viable, scores.lipiodol, number)
 
 
-def free_sites(crop: PatientCrop, rng: np.random.Generator, count: int) -> tuple[tuple[int, int, int], ...]:
-    """Return places for new lesions: inside the liver, clear of its surface and of the lesions."""
+def free_places(crop: PatientCrop) -> npt.NDArray[np.intp]:
+    """Return where new lesions may begin: flat indices in the liver, clear of its surface and of lesions."""
     liver = crop.liver >= 0.5
     depth = ndimage.distance_transform_edt(liver) * SPACING_MM
     clear = ndimage.distance_transform_edt(crop.lesion == 0) * SPACING_MM
     allowed: Mask = (depth > 6.0) & (clear > 15.0)
-    places = np.flatnonzero(allowed if allowed.any() else liver)
-    z, y, x = np.unravel_index(rng.choice(places, size=count), liver.shape)
+    return np.flatnonzero(allowed if allowed.any() else liver)
+
+
+def drawn_sites(
+    places: npt.NDArray[np.intp], shape: tuple[int, int, int], rng: np.random.Generator, count: int
+) -> tuple[tuple[int, int, int], ...]:
+    """Return places of new lesions in a crop, drawn from its `free_places`."""
+    z, y, x = np.unravel_index(rng.choice(places, size=count), shape)
     return tuple((int(a), int(b), int(c)) for a, b, c in zip(z, y, x, strict=True))
 
 

@@ -129,10 +129,7 @@ class StudyCrop:
         return Box((int(start[0]), int(start[1]), int(start[2])), (int(stop[0]), int(stop[1]), int(stop[2])))
 
     def _index(self, box: Box) -> FloatArray:
-        affine = self.primary.affine.copy()
-        affine[:3, 3] = self.primary.to_patient(np.array(box.start))
-        part = Grid(box.shape, affine, self.primary.frame_of_reference_uid)
-        return to_index(points_of(part), self.grid)
+        return to_index(points_of(self.primary.part(box)), self.grid)
 
     def _product(
         self, box: Box
@@ -157,7 +154,7 @@ def crop_study(baseline: Baseline, segmentation: Segmentation) -> StudyCrop:
     """Return the crop of a study: 216 mm around the liver, and more where the liver is larger."""
     primary, labels = baseline.primary.grid, segmentation.labels
     liver = labels.tissue > 0
-    part = _part(primary, labels.box)
+    part = primary.part(labels.box)
     index = np.argwhere(liver)
     corners = np.array([index.min(axis=0), index.max(axis=0)])
     grid_points = np.stack(np.meshgrid(*corners.T, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -180,19 +177,13 @@ def crop_study(baseline: Baseline, segmentation: Segmentation) -> StudyCrop:
         if volume is not None and around is not None:
             factor = np.float32(scale[volume.series_instance_uid])
             images[channel] = _averaged(
-                values_in(volume, around) * factor, _part(primary, around), grid, np.nan
+                values_in(volume, around) * factor, primary.part(around), grid, np.nan
             )
     fractions = np.stack(shares[1:])
     lesion = nearest_label(labels.lesion, part, grid)
     lesion[fractions.sum(axis=0) < 0.5] = 0
     crop = PatientCrop(images, np.clip(shares[0], 0.0, 1.0), np.clip(fractions, 0.0, 1.0), lesion)
     return StudyCrop(primary, grid, crop, scale)
-
-
-def _part(grid: Grid, box: Box) -> Grid:
-    affine = grid.affine.copy()
-    affine[:3, 3] = grid.to_patient(np.array(box.start))
-    return Grid(box.shape, affine, grid.frame_of_reference_uid)
 
 
 def _box_of(crop: Grid, primary: Grid) -> Box | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from inference.imaging.pixels import stored_range
 from inference.models.mechanistic.parameters import Contrast, MechanisticParameters
 from inference.models.mechanistic.patient import Crop
 from inference.models.mechanistic.sampling import resample, smooth_noise
@@ -211,12 +212,3 @@ def _blend(
     # Inside, the content itself, not its blur: the noise must stay as sharp as around it.
     target = np.where(new > 0, content, top / np.maximum(weight, 1e-6))
     return weight, np.asarray(target, dtype=np.float32)
-
-
-def stored_range(volume: SeriesVolume) -> tuple[int, int]:
-    """Return the least and largest stored value that the pixel format holds (PS3.5 8.1.1)."""
-    header = volume.headers[0]
-    bits = int(header.get("BitsStored", 16))
-    if int(header.get("PixelRepresentation", 0)):
-        return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    return 0, (1 << bits) - 1

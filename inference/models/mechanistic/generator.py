@@ -24,10 +24,10 @@ from inference.models.mechanistic.exposure import Plan, plan
 from inference.models.mechanistic.parameters import Calibrated, MechanisticParameters
 from inference.models.mechanistic.patient import Patient, prepare
 from inference.models.mechanistic.tissue import oil_in_crop, tissue_in_crop, volumes_ml, whole_map
+from inference.models.unchanged import without_tumour
 from inference.randomness import RandomStreams
 from inference.results import (
     Baseline,
-    Box,
     BundleInfo,
     FloatArray,
     GeneratedCourse,
@@ -35,7 +35,6 @@ from inference.results import (
     Segmentation,
     TimePointKind,
     TrajectoryPoint,
-    VirtualImage,
 )
 from inference.settings import PipelineSettings, Regimen
 
@@ -124,7 +123,7 @@ class PreparedGenerator:
         horizon = max(math.ceil(max((0.0, *settings.months))), self.parameters.numerics.horizon_months)
         steps = plan(regimen, self.parameters, horizon)
         if self.patient is None or self.tissue is None or self.sampled is None:
-            return _without_tumour(baseline, segmentation, regimen, settings, horizon)
+            return without_tumour(baseline, segmentation, regimen, settings, horizon)
         per_month = self.parameters.numerics.steps_per_month
         scheduled = {month: round(month * per_month) for month in settings.months}
         monthly = [month * per_month for month in range(horizon + 1)]
@@ -164,25 +163,3 @@ class PreparedGenerator:
         images = tuple(draw(p, crop, tissue, oil) for p in self.palettes)
         labels = whole_map(segmentation, crop, tissue)
         return GeneratedTimePoint(months, kind, images, labels, limits)
-
-
-def _without_tumour(
-    baseline: Baseline,
-    segmentation: Segmentation,
-    regimen: Regimen,
-    settings: PipelineSettings,
-    horizon: int,
-) -> GeneratedCourse:
-    """Without a tumour nothing changes: the baseline at every scheduled time."""
-    box = segmentation.labels.box
-    first = Box(box.start, (box.start[0] + 1, box.start[1] + 1, box.start[2] + 1))
-    images = tuple(
-        VirtualImage(v.series_instance_uid, v.phase, first, np.array(v.stored[first.slices]))
-        for v in baseline.volumes
-    )
-    points = tuple(
-        GeneratedTimePoint(m, TimePointKind.SCHEDULED, images, segmentation.labels, (0.0, 0.0))
-        for m in settings.months
-    )
-    trajectory = tuple(TrajectoryPoint(float(m), 0.0, 0.0, (0.0, 0.0)) for m in range(horizon + 1))
-    return GeneratedCourse(regimen.id, points, trajectory)

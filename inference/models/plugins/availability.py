@@ -6,9 +6,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from inference.models.protocols import Segmenter
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +23,6 @@ class NotAvailable:
 
 
 Availability = Available | NotAvailable
-
-
-class SitePlugin(Segmenter, Protocol):
-    """A segmenter of the site."""
-
-    @property
-    def name(self) -> str:
-        """What the site calls it."""
-        ...
-
-    def available(self) -> Availability:
-        """Look whether program and weights are there; nothing is run and nothing is downloaded."""
-        ...
 
 
 def find_program(executable: str) -> Path | None:

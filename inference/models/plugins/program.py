@@ -38,7 +38,7 @@ class Runner(Protocol):
 
 
 class ProgramSegmenter:
-    """A `inference.models.plugins.availability.SitePlugin` made of a `Runner`."""
+    """A segmenter of the site made of a `Runner`."""
 
     def __init__(
         self,

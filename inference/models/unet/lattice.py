@@ -80,10 +80,8 @@ def from_lattice(values: Voxels, lattice: Lattice, grid: Grid, box: Box) -> Voxe
     """Return values of a lattice in a box of a grid; 0 beyond the lattice."""
     image = sitk.GetImageFromArray(values)
     image.CopyInformation(_reference(lattice))
-    affine = grid.affine.copy()
-    affine[:3, 3] = grid.to_patient(np.array(box.start))
-    target = _empty(box.shape, affine)
-    return _resample(image, target, 0.0)
+    part = grid.part(box)
+    return _resample(image, _empty(part.shape, part.affine), 0.0)
 
 
 def between_lattices(values: Voxels, source: Lattice, target: Lattice, outside: float) -> Voxels:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from inference.imaging.boxes import box_of
+from inference.imaging.parts import largest_part
 from inference.models.unet.lattice import (
     Lattice,
     around,
@@ -135,14 +135,6 @@ def find_organs(values: Voxels, grid: Grid, networks: Networks) -> CoarseFinding
 
 def _moved_back(shares: Voxels, source: Lattice, target: Lattice) -> Voxels:
     return np.stack([between_lattices(part, source, target, 0.0) for part in shares])
-
-
-def largest_part(mask: Mask) -> Mask:
-    """Return the largest connected part of a mask."""
-    parts, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return np.asarray(parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:])))
 
 
 def find_liver(values: Voxels, grid: Grid, networks: Networks, coarse: CoarseFinding) -> FineFinding | None:

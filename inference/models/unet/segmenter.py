@@ -16,6 +16,7 @@ from inference.bundle_store import bundle_folder, load_metadata
 from inference.case import Case
 from inference.errors import ImplausibleSegmentation, ModelError, SegmentationMissing
 from inference.imaging.boxes import box_of
+from inference.imaging.parts import largest_part
 from inference.imaging.segmentations import Structure
 from inference.models.unet.lattice import box_on_grid, from_lattice, to_lattice, within
 from inference.models.unet.network import UNet
@@ -27,7 +28,6 @@ from inference.models.unet.predict import (
     Networks,
     find_liver,
     find_organs,
-    largest_part,
     liver_share,
     look_closely,
 )

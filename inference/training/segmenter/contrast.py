@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.results import FloatArray
-from inference.training.segmenter.label_maps import Label
+from inference.training.segmenter.scene import Label
 
 _HU: Mapping[Label, tuple[float, float, float, float, float]] = {
     # label: HU native, late arterial, portal venous, delayed; deviation between patients

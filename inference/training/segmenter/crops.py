@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from inference.results import FloatArray, Labels, Voxels
 from inference.training.segmenter.contrast import smooth_field
-from inference.training.segmenter.label_maps import SPACING_MM, Label
+from inference.training.segmenter.scene import SPACING_MM, Label
 
 LIVER = (Label.LIVER, Label.LESION, Label.PORTAL_VEIN, Label.HEPATIC_VEIN, Label.NECROSIS)
 """Labels that make up the liver."""

@@ -30,7 +30,7 @@ from inference.training.segmenter.contrast import (
     smooth_field,
 )
 from inference.training.segmenter.crops import LIVER, add_tumours, liver_piece, whole_slab
-from inference.training.segmenter.label_maps import Label
+from inference.training.segmenter.scene import Label
 
 _ORGAN_OF: Mapping[Organ, tuple[Label, ...]] = {
     Organ.LIVER: LIVER,

@@ -16,6 +16,7 @@ from inference.evaluation.bootstrap import (
 )
 from inference.evaluation.measures import (
     Sampling,
+    auroc,
     auroc_of,
     central_interval,
     crps,
@@ -57,6 +58,8 @@ def test_crps_of_one_sample_is_the_absolute_error():
 def test_crps_uses_the_exact_and_not_the_fair_formula():
     # |0-0|,|1-0| mean .5; pairs |0-1| twice over 2*4: .25. The fair formula would give 0.
     assert crps(np.array([0.0, 1.0]), 0.0) == pytest.approx(0.25)
+    # Two samples on either side of the truth: mean error 1, half spread .5.
+    assert crps(np.array([0.0, 2.0]), 1.0) == pytest.approx(0.5)
 
 
 def test_crps_of_arrays_is_that_of_each_voxel():
@@ -108,6 +111,14 @@ def test_classes_that_are_not_known_are_left_out(classes):
     kept = hidden >= 0
     expected = cohen_kappa_score(truth[kept], predicted[kept], weights="quadratic", labels=[0, 1, 2, 3])
     assert kappa_of(hidden, predicted, 4, 2)(EQUAL)[0] == pytest.approx(expected)
+
+
+def test_auroc_of_worked_examples():
+    score = np.array([0.1, 0.4, 0.35, 0.8])
+    assert auroc(np.array([0.0, 0.0, 1.0, 1.0]), score) == pytest.approx(0.75)
+    assert auroc(np.array([0.0, np.nan, 1.0, 1.0]), score) == 1.0
+    assert auroc(np.array([0.0, 1.0]), np.array([0.5, 0.5])) == 0.5
+    assert np.isnan(auroc(np.array([1.0, 1.0]), np.array([0.1, 0.2])))
 
 
 def test_auroc_is_that_of_scikit_learn_with_ties_and_in_each_resample():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from inference.bundle_store import describe
 from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
 from inference.evaluation.adapters import REDRAW_COLUMNS, REDRAWS, GeneratorForecaster, Redraws, as_study
 from inference.evaluation.baselines import (
@@ -22,8 +23,10 @@ from inference.evaluation.baselines import (
 from inference.evaluation.extractors import Extractor
 from inference.evaluation.forecasts import CLASSES, Detail, Forecast, clinical_record
 from inference.evaluation.generator_evaluation import evaluate_generator
-from inference.evaluation.generator_run import BASELINE, TRUE, prepare, run
-from inference.evaluation.maps import crop_grid, numbered, response_on_map, targets_at_baseline
+from inference.evaluation.generator_run import prepare, run
+from inference.evaluation.learned import learned_forecasters
+from inference.evaluation.maps import BaselineLesions, crop_grid, response_on_map, targets_at_baseline
+from inference.evaluation.patient_scores import BASELINE, TRUE
 from inference.evaluation.questions import Known, Plan, choose, follow_up
 from inference.evaluation.training_rows import log_ratio, ratio_of, training_rows
 from inference.randomness import RandomStreams
@@ -31,6 +34,8 @@ from inference.results import ResponseCategory, Tissue
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Split, write_tables
 from inference.training.crop_volumes import tissue_ml
+from tests.builders.flow_bundles import REGIMENS as SCHEDULES
+from tests.builders.flow_bundles import write_flow_bundle
 from tests.builders.small_cohorts import REGIMENS, small_cohort
 
 PLAN = Plan(patients=12, samples=8, image_samples=8)
@@ -227,13 +232,14 @@ def test_diameters_and_classes_on_maps():
     assert 13 * 2.25 < targets.sum_mm < 14 * 2.25
     smaller = np.stack([ball((20, 20, 12), 3.2) * 255, first * 255, first * 0]).astype(np.uint8)
     smaller[1][smaller[0] > 0] = 0
-    found = response_on_map(targets, smaller, numbered(smaller, lesion), liver)
+    found = response_on_map(targets, smaller, BaselineLesions.of(lesion).numbered(smaller), liver)
     assert found.mrecist is ResponseCategory.PR
     assert 7 * 2.25 < found.viable_mm < 8 * 2.25
     gone = np.zeros_like(fractions)
-    assert response_on_map(targets, gone, numbered(gone, lesion), liver).mrecist is ResponseCategory.CR
+    numbers = BaselineLesions.of(lesion).numbered(gone)
+    assert response_on_map(targets, gone, numbers, liver).mrecist is ResponseCategory.CR
     fresh = fractions | np.stack([ball((20, 20, 32), 4) * 255, first * 0, first * 0]).astype(np.uint8)
-    numbers = numbered(fresh, lesion)
+    numbers = BaselineLesions.of(lesion).numbered(fresh)
     assert set(np.unique(numbers)) == {0, 1, 2}
     assert response_on_map(targets, fresh, numbers, liver).mrecist is ResponseCategory.PD
 
@@ -241,7 +247,7 @@ def test_diameters_and_classes_on_maps():
 def test_growth_belongs_to_its_lesion_and_specks_are_not_new():
     lesion = ball((20, 20, 12), 4).astype(np.uint8) + 2 * ball((20, 20, 28), 4).astype(np.uint8)
     grown = (ball((20, 20, 12), 6) | ball((20, 20, 28), 4) | ball((5, 5, 5), 1)) * np.uint8(255)
-    numbers = numbered(np.stack([grown, grown * 0, grown * 0]), lesion)
+    numbers = BaselineLesions.of(lesion).numbered(np.stack([grown, grown * 0, grown * 0]))
     assert set(np.unique(numbers)) == {0, 1, 2}
     assert (numbers[ball((20, 20, 12), 6)] == 1).all()
 
@@ -269,7 +275,17 @@ def test_the_grid_of_a_crop_points_to_the_head_the_back_and_the_left():
 def scored(cohort, rows):
     context = prepare(cohort, PLAN, silent)
     forecasters = (*baseline_forecasters(rows, STREAMS), Perfect(cohort), Refusing())
-    return run(cohort, context, forecasters, PLAN, silent)
+    return run(cohort, context, forecasters, PLAN, 1, silent)
+
+
+def test_two_processes_find_the_same_as_one(cohort, rows, scored):
+    context = prepare(cohort, PLAN, silent)
+    forecasters = (*baseline_forecasters(rows, STREAMS), Perfect(cohort), Refusing())
+    both = run(cohort, context, forecasters, PLAN, 2, silent)
+    for name, frame in scored.frames.items():
+        pd.testing.assert_frame_equal(both.frames[name], frame)
+    assert both.not_answered == scored.not_answered
+    np.testing.assert_array_equal(both.logistic, scored.logistic)
 
 
 def test_a_perfect_forecast_has_no_errors(scored):
@@ -344,6 +360,18 @@ def test_the_mechanistic_model_answers_on_a_crop(cohort, asked, tace):
         forecaster.forecast(other, 8, Detail.IMAGES, STREAMS)
 
 
+def test_samples_of_the_learned_generator_are_courses_of_their_own_seeds(cohort, asked, tmp_path):
+    bundle = describe(write_flow_bundle(tmp_path / "random", modalities=("CT",)))
+    sampled, once = learned_forecasters(bundle, cohort.info, SCHEDULES)
+    one, known, _ = next(q for q in questions(cohort, asked) if q[0].main.regimen_id == "tace")
+    found = sampled.forecast(known.question(one.main), 3, Detail.IMAGES, STREAMS)
+    assert len(set(found.viable_ml.tolist())) == 3
+    np.testing.assert_allclose(found.viable_ml, found.requested_viable_ml, rtol=0.25, atol=0.1)
+    assert len(once.forecast(known.question(one.main), 3, Detail.IMAGES, STREAMS).viable_ml) == 1
+    again = sampled.forecast(known.question(one.main), 2, Detail.IMAGES, STREAMS)
+    np.testing.assert_array_equal(again.change, found.change[:2])
+
+
 def test_redraws_of_the_simulator_are_an_oracle(cohort, asked, tmp_path):
     assert Redraws.of(tmp_path) is None
     one, known, _ = next(questions(cohort, asked))
@@ -384,6 +412,7 @@ def test_two_cohorts_are_evaluated_and_written(cohort, tmp_path):
         replace(PLAN, patients=8),
         Extractor("blocks of pixels, 49 features", blocks),
         tmp_path / "out",
+        1,
         silent,
     )
     held_out, external = evaluation.reports

@@ -14,7 +14,7 @@ from inference.imaging.geometry import (
     tilt_degrees,
     volume_affine,
 )
-from inference.results import Grid
+from inference.results import Box, Grid
 from tests.builders.studies import SeriesSpec, slice_headers
 
 SHAPE, SPACING = (12, 16, 20), (3.0, 2.0, 2.5)
@@ -38,6 +38,13 @@ def test_the_affine_maps_indices_as_the_standard_says():
     assert np.allclose(grid.to_patient((2, 3, 4)), (-10 + 4 * 2.5, -20 + 3 * 2.0, 5 + 2 * 3.0))
     assert np.allclose(grid.spacing_mm, SPACING)
     assert grid.voxel_ml == pytest.approx(3 * 2 * 2.5 / 1000)
+
+
+def test_the_grid_of_a_box_has_its_voxels_where_they_were():
+    grid = Grid(SHAPE, volume_affine(planes(**tilted(12.0))), "1.2")
+    part = grid.part(Box((2, 3, 4), (7, 9, 5)))
+    assert (part.shape, part.frame_of_reference_uid) == ((5, 6, 1), "1.2")
+    assert np.allclose(part.to_patient((1, 2, 0)), grid.to_patient((3, 5, 4)))
 
 
 def test_slices_are_sorted_along_the_normal_whatever_their_order():

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from dicom_node.settings import load_settings
+from inference.evaluation.measures import auroc
 from inference.randomness import RandomStreams
 from inference.simulation.calibration import _between, _crossing, _hazard_for, _weibull_for
-from inference.simulation.calibration_measure import Row, auroc, concordance, cross_validated
+from inference.simulation.calibration_information import concordance, cross_validated
+from inference.simulation.calibration_measure import Row
 from inference.simulation.calibration_population import Followed, Member, interval, load_targets
 from inference.simulation.calibration_progression import (
     MONTHS_FINE,

@@ -8,7 +8,7 @@ import pytest
 from inference.clinical.scores import child_pugh
 from inference.clinical.variables import VARIABLES
 from inference.randomness import RandomStreams
-from inference.simulation.calibration_measure import covariates
+from inference.simulation.calibration_covariates import covariates
 from inference.simulation.latents import Person, draw_person
 from inference.simulation.parameters import (
     SHIFTED,

@@ -24,7 +24,7 @@ from inference.training.generator_losses import (
     tissue_loss,
 )
 from inference.training.outcome import OutcomeTraining, fit_outcome_model
-from inference.training.outcome_figures import auroc, crps, evaluate_outcome_model
+from inference.training.outcome_figures import evaluate_outcome_model
 from tests.builders.flow_bundles import REGIMENS, SMALL, invented
 from tests.builders.stand_in_cohort import write_stand_in
 
@@ -196,14 +196,6 @@ def test_outcome_model_does_not_make_up_what_cannot_be_foretold() -> None:
     figures = evaluate_outcome_model(model, other, held, REGIMENS, OutcomeTraining())
     assert figures.crps_pct < 1.1 * figures.climatology_crps_pct
     assert 0.72 <= figures.coverage80 <= 0.90
-
-
-def test_crps_and_auroc_of_worked_examples() -> None:
-    # One sample: the absolute error. Two samples 0 and 2 at truth 1: mean error 1, half spread .5.
-    assert crps(np.array([3.0]), 1.0) == pytest.approx(2.0)
-    assert crps(np.array([0.0, 2.0]), 1.0) == pytest.approx(0.5)
-    assert auroc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0.0, 0.0, 1.0, 1.0])) == pytest.approx(0.75)
-    assert np.isnan(auroc(np.array([0.1, 0.2]), np.array([1.0, 1.0])))
 
 
 def test_features_are_measured_once(cohort, tmp_path) -> None:

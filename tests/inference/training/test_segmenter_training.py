@@ -16,8 +16,9 @@ from inference.results import Labels
 from inference.training.segmenter.cases import CoarseCases, FineCases, prepare
 from inference.training.segmenter.contrast import ct_contrast, mr_contrast, paint
 from inference.training.segmenter.crops import LIVER, add_tumours, liver_piece, whole_slab
-from inference.training.segmenter.label_maps import SPACING_MM, Label, random_label_map
+from inference.training.segmenter.label_maps import random_label_map
 from inference.training.segmenter.objectives import CoarseObjective, FineObjective
+from inference.training.segmenter.scene import SPACING_MM, Label
 from inference.training.segmenter.train import SegmenterTraining, train_segmenter
 
 
