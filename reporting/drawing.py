@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6
 """Okabe & Ito's colours, which people with colour-blindness tell apart; markers differ as well."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 INK, MUTED, GRID, PAPER, ALERT = "#1B2733", "#5B6B7A", "#D8DEE4", "#FFFFFF", "#9C2F00"
+
+_LETTERS_ACROSS = 150
+"""Letters of size 13 that fit across a figure."""
 
 RgbArray = npt.NDArray[np.uint8]
 
@@ -54,6 +58,17 @@ def plain_axes(figure: Figure, left: float, bottom: float, width: float, height:
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(MUTED)
     return axes
+
+
+def words_only(axes: Axes, title: str, colour: str, words: str) -> None:
+    """Turn axes into a panel that says in words why it shows no data."""
+    axes.set_axis_off()
+    axes.set_title(title, loc="left", fontsize=15.5, fontweight="bold", color=colour, pad=10)
+    lines = textwrap.wrap(words, max(int(_LETTERS_ACROSS * axes.get_position().width), 20))
+    axes.text(
+        0.0, 0.97, "\n".join(lines), transform=axes.transAxes, fontsize=13, color=ALERT, va="top",
+        linespacing=1.45,
+    )  # fmt: skip
 
 
 def rgb(figure: Figure) -> RgbArray:

@@ -120,7 +120,10 @@ def _first_page(page: _Page, results: StudyResults, context: Context) -> None:
     _line(page, "Change is that of the sum of target diameters. Viable tumour with its 80 % interval.")
     for forecast in results.forecasts:
         _subheading(page, forecast.name)
-        _table(page, _response_table(results, forecast))
+        if forecast.not_assessed is not None:
+            _line(page, f"Not assessed: {forecast.not_assessed.detail}")
+        else:
+            _table(page, _response_table(results, forecast))
 
 
 def _survival_part(page: _Page, results: StudyResults) -> None:

@@ -32,7 +32,7 @@ from inference.results import (
 from reporting import drawing
 from reporting.common import months_text, time_point_text
 from reporting.drawing import Heading, RgbArray
-from reporting.report_text import refusals
+from reporting.report_text import FOLLOW_UP, refusals
 
 COMPARED_MONTHS = 3.0
 """Slices are shown at the scheduled follow-up nearest to this."""
@@ -104,7 +104,7 @@ def survival_picture(results: StudyResults) -> RgbArray:
         "Individual curves after the start of treatment; bands are pointwise 95 % limits",
     )
     figure = drawing.new_figure(heading)
-    refused = [r for r in refusals(results) if not r.startswith(("mRECIST", "RECIST"))]
+    refused = [r for r in refusals(results) if not r.startswith(("mRECIST", "RECIST", FOLLOW_UP))]
     if not curves:
         words = _wrapped(refused, width=140)
         _refusal_text(figure, words, top=0.82, title="No survival curve was assessed")
@@ -207,7 +207,11 @@ def course_picture(results: StudyResults) -> RgbArray:
             figure, 0.06 + column * 0.93 / columns, 0.05 + (rows - 1 - row) * height + below,
             0.93 / columns - 0.045, height - below - 0.045,
         )  # fmt: skip
-        _draw_course(axes, results, forecast, top)
+        if forecast.not_assessed is not None:
+            colour, _ = _style(results, forecast)
+            drawing.words_only(axes, forecast.name, colour, f"Not assessed: {forecast.not_assessed.detail}")
+        else:
+            _draw_course(axes, results, forecast, top)
     return drawing.rgb(figure)
 
 

@@ -51,6 +51,7 @@ def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
     for moment in moments(results):
         groups += [_lesion_group(results, context, slices, moment, lesion) for lesion in moment.lesions]
         groups += _response_groups(results, context, slices, moment)
+    groups += [_refused_group(context, f, f.not_assessed) for f in results.forecasts if f.not_assessed]
     for forecast in results.forecasts:
         groups += _prognosis_groups(results, context, forecast)
     groups += _comparison_groups(results, context)
@@ -173,6 +174,20 @@ def _response_group(
         finding_sites=finding_sites(),
         measurements=measurements,
         qualitative_evaluations=evaluations,
+    )
+
+
+def _refused_group(context: Context, forecast: RegimenForecast, refusal: NotAssessed) -> Group:
+    """Return the group of a regimen under which no follow-up was drawn."""
+    return Group(
+        tracking_identifier=_tracking(context, f"Follow-up {forecast.regimen_id}"),
+        finding_type=codes.WHOLE_LIVER,
+        finding_sites=finding_sites(),
+        qualitative_evaluations=[
+            regimen_evaluation(forecast),
+            sr.QualitativeEvaluation(codes.PREDICTED_FOLLOW_UP, codes.NOT_ASSESSED),
+            _reason(refusal),
+        ],
     )
 
 

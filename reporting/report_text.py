@@ -13,6 +13,9 @@ from inference.results import ClinicalSummary, NotAssessed, StudyResults, Surviv
 from reporting import codes
 from reporting.common import DEMONSTRATION, STATEMENT, bundle_text, time_point_text
 
+FOLLOW_UP = "Predicted follow-up"
+"""What people call all images and measurements under one regimen."""
+
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
 
@@ -89,6 +92,8 @@ def _words(names: Iterable[str]) -> list[str]:
 
 def _refused_parts(results: StudyResults) -> Iterator[tuple[str, NotAssessed]]:
     for forecast in results.forecasts:
+        if forecast.not_assessed is not None:
+            yield f"{FOLLOW_UP} under {forecast.name}", forecast.not_assessed
         for point in forecast.time_points:
             where = f"{forecast.name} {time_point_text(point)}"
             for name, response in (("RECIST 1.1", point.recist11), ("mRECIST", point.mrecist)):

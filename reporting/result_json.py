@@ -153,13 +153,17 @@ def _regimen(forecast: RegimenForecast, uids: SeriesOfPoints, primary: str) -> J
     return {
         "id": forecast.regimen_id,
         "name": forecast.name,
-        "time_points": [
-            _time_point(p, uids.get(point_key(forecast, p), {}), primary) for p in forecast.time_points
-        ],
+        "time_points": _time_points(forecast, uids, primary),
         "os": _curve(survival.os),
         "pfs": _curve(survival.pfs),
         "ttp": _curve(survival.ttp),
     }
+
+
+def _time_points(forecast: RegimenForecast, uids: SeriesOfPoints, primary: str) -> Json | list[Json]:
+    if forecast.not_assessed is not None:
+        return _not_assessed(forecast.not_assessed)
+    return [_time_point(p, uids.get(point_key(forecast, p), {}), primary) for p in forecast.time_points]
 
 
 def _time_point(point: TimePoint, uids: Mapping[str, str], primary: str) -> Json:

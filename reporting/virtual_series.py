@@ -197,11 +197,6 @@ def references(context: Context, plan: VirtualSeries) -> tuple[Dataset, ...]:
     return tuple(found)
 
 
-def series_marker(results: StudyResults) -> tuple[int, int, int, int]:
-    """Return the rectangle of the label: first row, first column, and those after the last."""
-    return place_marker(results).box
-
-
 # ------------------------------------------------------------------ one slice
 
 

@@ -99,6 +99,18 @@ def with_comparison(found: StudyResults) -> StudyResults:
     )
 
 
+REFUSED_REGIMEN = "SIRT"
+REFUSAL = NotAssessed(
+    Reason.REGIMEN_NOT_COVERED, f"the generator was not trained on the regimen {REFUSED_REGIMEN}."
+)
+
+
+def with_refused_regimen(found: StudyResults) -> StudyResults:
+    """Return the same forecast asked for one more regimen, which the generator does not cover."""
+    refused = RegimenForecast("sirt", REFUSED_REGIMEN, (), (), _NOTHING_COVERED, REFUSAL)
+    return replace(found, forecasts=(*found.forecasts, refused))
+
+
 def tissue_map(scale: float, lipiodol: bool = False) -> TissueMap:
     """Return the phantom's tissues with tumours scaled by `scale`."""
     masks = PHANTOM.masks

@@ -1,12 +1,13 @@
 """All stages in one, with the shipped models on a small study."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from inference.case import Case, Phase
-from inference.errors import ImplausibleSegmentation, RejectedInput, SegmentationMissing
+from inference.errors import ImplausibleSegmentation, RejectedInput, SegmentationMissing, UnsupportedRegimen
 from inference.imaging.reading import read_case
 from inference.models.seg_in_study import SegInStudy
 from inference.pipeline import Bundles, run
@@ -17,6 +18,7 @@ from tests.builders.studies import Phantom, write_study
 
 PHANTOM = Phantom(shape=(24, 64, 64), spacing_mm=(5.0, 5.0, 5.0))
 TACE = Regimen(id="tace", name="TACE", tace=(TaceSession(day=0),), source="test")
+UNTRAINED = Regimen(id="sirt", name="SIRT", source="test")
 HAIC = Regimen(id="haic", name="HAIC", haic_days=(0, 21), source="test")
 SETTINGS = PipelineSettings(regimens=(TACE, HAIC), months=(1.0, 3.0), best_response=False)
 STAGES = ("load", "segment", "respond", "generate", "check", "survive", "compare")
@@ -99,6 +101,36 @@ def test_a_regimen_is_forecast_the_same_without_the_others(case, bundles, result
 
 def replace_regimens(*regimens: Regimen) -> PipelineSettings:
     return SETTINGS.model_copy(update={"regimens": regimens})
+
+
+def test_a_regimen_that_was_not_trained_is_alone_not_assessed(case, bundles, results, caplog):
+    asked = replace_regimens(TACE, UNTRAINED, HAIC)
+    with caplog.at_level(logging.INFO):
+        found = run(case, asked, bundles, RandomStreams(0), lambda text, share: None)
+    tace, refused, haic = found.forecasts
+    assert refused.not_assessed is not None
+    assert refused.not_assessed.reason is Reason.REGIMEN_NOT_COVERED
+    assert (refused.regimen_id, refused.name) == ("sirt", "SIRT")
+    assert (refused.time_points, refused.trajectory) == ((), ())
+    assert isinstance(refused.survival.os, NotAssessed)
+    for alone, beside in zip(results.forecasts, (tace, haic), strict=True):
+        assert beside.not_assessed is None
+        assert beside.trajectory == alone.trajectory
+        assert beside.survival == alone.survival
+        for a, b in zip(alone.time_points, beside.time_points, strict=True):
+            assert np.array_equal(a.generated.images[0].stored, b.generated.images[0].stored)
+            assert (a.recist11, a.mrecist, a.lesions) == (b.recist11, b.mrecist, b.lesions)
+    assert isinstance(found.comparison, NotAssessed)
+    assert f"SIRT was not forecast: {refused.not_assessed.detail}" in found.comparison.detail
+    header = found.baseline.primary.headers[0]
+    assert "the regimen sirt is not assessed" in caplog.text
+    assert str(header.PatientName) not in caplog.text
+    assert str(header.PatientID) not in caplog.text
+
+
+def test_where_no_regimen_was_trained_the_study_is_refused(case, bundles):
+    with pytest.raises(UnsupportedRegimen, match="no parameters for the regimen sirt"):
+        run(case, replace_regimens(UNTRAINED), bundles, RandomStreams(0), lambda text, share: None)
 
 
 def test_progress_rises_to_the_end(case, bundles):

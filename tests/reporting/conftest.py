@@ -9,7 +9,7 @@ import pytest
 
 from inference.results import StudyResults
 from reporting.outputs import BUILDERS, WrittenObject, build, write_objects
-from tests.builders.results import context, results
+from tests.builders.results import context, results, with_refused_regimen
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,10 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Written:
 def phantom_mr(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """MR, T1 portal venous only: mRECIST is refused."""
     return write(results("MR", ("t1_portal_venous",)), tmp_path_factory.mktemp("phantom_mr"))
+
+
+@pytest.fixture(scope="session")
+def phantom_refused(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """CT, portal venous only, two regimens and one that the generator was not trained on."""
+    found = with_refused_regimen(results(phases=("portal_venous",)))
+    return write(found, tmp_path_factory.mktemp("phantom_refused"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from inference.case import ClinicalRecord, ClinicalValue
+from inference.errors import UnsupportedRegimen
 from inference.models.cox import load_cox_model
-from inference.results import NotAssessed, Reason, SurvivalCurve
+from inference.results import BundleInfo, GeneratedCourse, NotAssessed, Reason, Survival, SurvivalCurve
 from inference.settings import PipelineSettings, Regimen
 from inference.stages.compare import compare
 from inference.stages.survive import survive
@@ -50,3 +51,38 @@ def test_comparison_says_when_not_even_one_regimen_is_covered() -> None:
     refusal = compare(survive(ClinicalRecord(), (), SETTINGS, model), SETTINGS, model)
     assert isinstance(refusal, NotAssessed)
     assert "covers none of them for this patient" in refusal.detail
+
+
+class OnlyTace:
+    """A survival model that raises for what it was not fitted on."""
+
+    info = BundleInfo("only TACE", "1", "0", "real: test")
+
+    def predict(self, clinical, lesions, regimen) -> Survival:
+        if regimen.id != "tace":
+            raise UnsupportedRegimen(f"{self.info.name} was not fitted on {regimen.name}")
+        return load_cox_model().predict(clinical, lesions, regimen)
+
+
+def test_a_regimen_that_a_survival_model_raises_for_is_alone_not_assessed(caplog) -> None:
+    survival = survive(RECORD, (), SETTINGS, OnlyTace())
+    assert isinstance(survival["tace"].os, SurvivalCurve)
+    refusal = survival["haic"].os
+    assert refusal == NotAssessed(Reason.REGIMEN_NOT_COVERED, "only TACE was not fitted on HAIC.")
+    assert survival["haic"] == Survival(refusal, refusal, refusal)
+    assert len(caplog.messages) == 2
+
+
+def test_comparison_names_each_regimen_that_was_not_forecast_with_its_reason() -> None:
+    model = load_cox_model()
+    survival = survive(RECORD, (), SETTINGS, model)
+    refusal = NotAssessed(Reason.REGIMEN_NOT_COVERED, "the generator was not trained on the regimen TACE.")
+    courses = [
+        GeneratedCourse("haic", (), ()),
+        GeneratedCourse("tace", (), (), refusal),
+        GeneratedCourse("tace_systemic", (), ()),
+    ]
+    said, complete = compare(survival, SETTINGS, model, courses), compare(survival, SETTINGS, model)
+    assert isinstance(said, NotAssessed)
+    assert isinstance(complete, NotAssessed)
+    assert said.detail == f"{complete.detail} TACE was not forecast: {refusal.detail}"
