@@ -3,8 +3,9 @@
 A folder of cases is one of:
 
 * a table ``cases.csv`` with the columns ``case``, ``image``, ``label`` and, if not all are CT,
-  ``modality``; paths are relative to the folder. ``image`` is a NIfTI (or other volume file that
-  SimpleITK reads) or a folder of DICOM files; ``label`` is a volume file of labels;
+  ``modality``, and ``phase`` where the contrast phase matters; paths are relative to the folder.
+  ``image`` is a NIfTI (or other volume file that SimpleITK reads) or a folder of DICOM files;
+  ``label`` is a volume file of labels;
 * or, without a table, a folder for each case with ``image*`` and ``label*`` (volume files), or with
   DICOM files among which there is a segmentation object of the liver.
 
@@ -48,12 +49,16 @@ class LabelValues:
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
-    """Where a case lies; `label` is None where the truth is a segmentation object among the images."""
+    """Where a case lies; `label` is None where the truth is a segmentation object among the images.
+
+    `phase` is as the table has it, and empty where it says nothing.
+    """
 
     name: str
     image: Path
     label: Path | None
     modality: str
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ def _from_table(table: Path, modality: str) -> tuple[CaseFiles, ...]:
             if not path.exists():
                 raise TrainingDataError(f"{TABLE}, row {number}: there is no {path.name}")
         name = row.get("case") or f"case {number - 1}"
-        found.append(CaseFiles(name, image, label, row.get("modality") or modality))
+        found.append(CaseFiles(name, image, label, row.get("modality") or modality, row.get("phase") or ""))
     return tuple(found)
 
 

@@ -10,14 +10,17 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ValidationError
 
 from inference.errors import TrainingDataError
 from inference.simulation.cohort_dicom import COLUMNS, StudyGrid, write_studies
 from inference.simulation.cohort_patient import (
     PHASES,
+    Acquisition,
     Kind,
     Request,
     images,
@@ -26,23 +29,28 @@ from inference.simulation.cohort_patient import (
     simulate,
 )
 from inference.simulation.parameters import SHIFTED, load_parameters
-from inference.training.cohort import Cohort, CohortInfo, Origin, write_images, write_tables
+from inference.training.cohort import Cohort, CohortInfo, write_images, write_tables
 
 Progress = Callable[[str, float], None]
 
 __all__ = ["Kind", "Request", "write_cohort", "write_patient"]
 
 
-def write_patient(number: int, request: Request, folder: Path) -> str:
+def write_patient(number: int, request: Request, folder: Path, acquisition: Acquisition | None = None) -> str:
     """Simulate one patient and write its images and rows; does nothing when they are there.
 
     The rows are written last: a patient without them is made again, with the same bytes.
+
+    Parameters
+    ----------
+    acquisition : Acquisition, optional
+        Where the disease lies, as in `cohort_patient.simulate`.
     """
     rows = folder / "parts" / f"{number:05d}.json"
     if rows.exists():
         return rows.name
     parameters = load_parameters(SHIFTED if request.shifted else None)
-    patient = simulate(number, request, parameters)
+    patient = simulate(number, request, parameters, acquisition)
     regimens = {r.id: r for r in request.regimens}
     row = patient_row(patient, regimens)
     part: dict[str, object] = {"patient": row, "outcomes": outcome_rows(patient)}
@@ -57,8 +65,20 @@ def write_patient(number: int, request: Request, folder: Path) -> str:
     return rows.name
 
 
-def write_cohort(request: Request, patients: int, folder: Path, workers: int, progress: Progress) -> Cohort:
+def write_cohort(
+    request: Request,
+    patients: int,
+    folder: Path,
+    workers: int,
+    progress: Progress,
+    acquisition: Acquisition | None = None,
+) -> Cohort:
     """Simulate a cohort into a folder, or finish one that was begun there.
+
+    Parameters
+    ----------
+    acquisition : Acquisition, optional
+        Where the disease lies, as in `cohort_patient.simulate`; it goes to other processes.
 
     Raises
     ------
@@ -68,7 +88,8 @@ def write_cohort(request: Request, patients: int, folder: Path, workers: int, pr
     _claim(request, folder)
     waiting = [n for n in range(patients) if not (folder / "parts" / f"{n:05d}.json").exists()]
     done = patients - len(waiting)
-    for _ in _finished(waiting, request, folder, workers):
+    write = partial(write_patient, request=request, folder=folder, acquisition=acquisition)
+    for _ in _finished(waiting, write, workers):
         done += 1
         progress(f"{done} of {patients} patients", done / patients)
     parts = [
@@ -78,7 +99,7 @@ def write_cohort(request: Request, patients: int, folder: Path, workers: int, pr
     outcomes = pd.DataFrame([row for p in parts for row in p["outcomes"]])
     info = CohortInfo(
         name=request.name,
-        origin=Origin.SIMULATED,
+        origin=request.origin,
         modality=request.modality,
         phases=tuple(p.value for p in PHASES[request.modality]),
         patients=patients,
@@ -97,12 +118,12 @@ def _write_studies_table(folder: Path, rows: Sequence[dict[str, object]]) -> Non
         writer.writerows(rows)
 
 
-def _finished(waiting: Sequence[int], request: Request, folder: Path, workers: int) -> Iterator[str]:
+def _finished(waiting: Sequence[int], write: Callable[[int], str], workers: int) -> Iterator[str]:
     if workers <= 1:
-        yield from (write_patient(n, request, folder) for n in waiting)
+        yield from map(write, waiting)
         return
     with ProcessPoolExecutor(max_workers=workers) as pool:
-        jobs = [pool.submit(write_patient, n, request, folder) for n in waiting]
+        jobs = [pool.submit(write, n) for n in waiting]
         for job in as_completed(jobs):
             yield job.result()
 
@@ -112,10 +133,17 @@ def _claim(request: Request, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "request.json"
     if path.exists():
-        if Request.model_validate_json(path.read_text(encoding="utf-8")) != request:
+        if not _is_of(request, path.read_text(encoding="utf-8")):
             raise TrainingDataError(
-                f"{folder.name} holds patients of another seed, modality or set of parameters; "
+                f"{folder.name} holds patients of another seed, modality, set of parameters or anatomy; "
                 "choose another folder"
             )
         return
     path.write_text(request.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _is_of(request: Request, stored: str) -> bool:
+    try:
+        return type(request).model_validate_json(stored) == request
+    except ValidationError:
+        return False

@@ -48,8 +48,15 @@ class Acquired:
         """Volume of the liver with its tumours."""
         return float(self.anatomy.liver.sum()) * SPACING_MM**3 / 1000.0
 
-    def baseline(self, state: TumourState, appearance: Appearance) -> tuple[HalfPrecision, HalfPrecision]:
-        """Return the baseline as acquired and without noise, (phase, z, y, x)."""
+    @property
+    def traits(self) -> Mapping[str, float]:
+        """What else is known of where the disease lies; written with the latent traits."""
+        return {}
+
+    def baseline(
+        self, state: TumourState, appearance: Appearance
+    ) -> tuple[HalfPrecision, HalfPrecision | None]:
+        """Return the baseline as acquired and, where there is one, without noise; (phase, z, y, x)."""
         noisy, clean = [], []
         for protocol in self.protocols.values():
             image = self._clean(state, appearance, protocol)

@@ -6,7 +6,7 @@ the cohort or the number of processes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,12 +19,12 @@ from inference.randomness import RandomStreams
 from inference.settings import Frozen, Regimen
 from inference.simulation.cohort_images import Acquired, acquire
 from inference.simulation.course import MONTHS, Course, FollowUp
-from inference.simulation.disease import TumourState
+from inference.simulation.disease import Appearance, TumourState
 from inference.simulation.latents import Person, draw_person
 from inference.simulation.parameters import SimulationParameters, parameters_digest
 from inference.simulation.survival import Assessment, Fate, Outcome, assess, best_response, outcome
 from inference.simulation.tumours import build_disease
-from inference.training.cohort import FollowUpImages, PatientImages, Split
+from inference.training.cohort import FollowUpImages, Origin, PatientImages, Split
 
 PHASES: Mapping[str, tuple[Phase, ...]] = {
     "CT": (Phase.ARTERIAL, Phase.PORTAL_VENOUS),
@@ -86,6 +86,20 @@ class Request(Frozen):
     def name(self) -> str:
         """Name of the cohort."""
         return f"simulated {self.modality}{' shifted' if self.shifted else ''}"
+
+    @property
+    def origin(self) -> Origin:
+        """Where the patients come from."""
+        return Origin.SIMULATED
+
+    @property
+    def prefix(self) -> str:
+        """What pseudonyms begin with."""
+        return "X" if self.shifted else "S"
+
+
+Acquisition = Callable[[Appearance, Split, RandomStreams], tuple[Acquired, Split]]
+"""Gives a patient of a look and a wanted split the liver and its series, and the split it then has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +171,27 @@ def _imaged(
     return tuple((name, month) for name in wanted for month in request.months)
 
 
-def simulate(number: int, request: Request, parameters: SimulationParameters) -> SimulatedPatient:
-    """Simulate one patient of a cohort, with tumours under every regimen and without images."""
+def simulate(
+    number: int,
+    request: Request,
+    parameters: SimulationParameters,
+    acquisition: Acquisition | None = None,
+) -> SimulatedPatient:
+    """Simulate one patient of a cohort, with tumours under every regimen and without images.
+
+    Parameters
+    ----------
+    acquisition : Acquisition, optional
+        Where the disease lies; in a simulated liver when absent.
+    """
     source, observed, split = assignment(number, request.seed)
     split = Split.TEST if request.shifted else split
     streams = RandomStreams(int(RandomStreams(request.seed).derive("patient", number).integers(2**62)))
     person = draw_person(source, parameters, streams)
-    acquired = acquire(person.appearance, PHASES[request.modality], request.shifted, streams)
+    if acquisition is None:
+        acquired = acquire(person.appearance, PHASES[request.modality], request.shifted, streams)
+    else:
+        acquired, split = acquisition(person.appearance, split, streams)
     disease = build_disease(person, acquired.anatomy, parameters, streams)
     course = Course(person, disease, parameters, streams)
     regimens = {r.id: r for r in request.regimens}
@@ -174,7 +202,7 @@ def simulate(number: int, request: Request, parameters: SimulationParameters) ->
     }
     return SimulatedPatient(
         number=number,
-        patient_id=f"{'X' if request.shifted else 'S'}{number:05d}",
+        patient_id=f"{request.prefix}{number:05d}",
         split=split,
         regimen_id=observed,
         person=person,
@@ -274,6 +302,7 @@ def _latents(patient: SimulatedPatient) -> dict[str, object]:
         "luck_control": luck.control,
         "frailty": patient.fate.frailty,
         **{f"luck_{name}": value for name, value in luck.own.items()},
+        **patient.acquired.traits,
     }
     return {f"latent_{name}": round(value, 4) for name, value in values.items()}
 

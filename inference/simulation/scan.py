@@ -70,10 +70,13 @@ class Background:
     ----------
     image : what the scanner resolves
     liver : what liver with its vessels is at every voxel, unblurred
+    parenchyma : level of a real liver, over which tumours have their contrast; None for a simulated
+        one, whose level is `liver_value`
     """
 
     image: Voxels
     liver: Voxels
+    parenchyma: Voxels | None = None
 
 
 def background(anatomy: Anatomy, appearance: Appearance, protocol: Protocol) -> Background:
@@ -94,7 +97,7 @@ def scan_over(
     image = behind.image.copy()
     if state is not None:
         where = state.box.slices
-        image[where] += _change(behind.liver[where], anatomy, state, appearance, protocol)
+        image[where] += tumour_change(behind, anatomy, state, appearance, protocol)
     if protocol.modality == "MR":
         image = _coil(image, protocol)
     return add_noise(image, anatomy, protocol, rng)
@@ -157,11 +160,12 @@ def _nodule_contrast(appearance: Appearance, protocol: Protocol) -> np.float32:
     return np.float32(_NODULES_HU[column] * appearance.nodularity)
 
 
-def _change(
-    liver: Voxels, anatomy: Anatomy, state: TumourState, appearance: Appearance, protocol: Protocol
+def tumour_change(
+    behind: Background, anatomy: Anatomy, state: TumourState, appearance: Appearance, protocol: Protocol
 ) -> Voxels:
-    """Return what the tumours change in their box, confined to the liver."""
+    """Return what the tumours change in their box, confined to the liver; before the coil in MR."""
     box = state.box
+    liver = behind.liver[box.slices]
     looks = tumour(protocol.phase)
     step = anatomy.step_mm
     inside = anatomy.liver[box.slices]
@@ -169,11 +173,16 @@ def _change(
     viable = _infiltrating(viable, appearance, inside, step)
     mosaic = anatomy.mosaic[box.slices]
 
-    base = np.float32(liver_value(appearance, protocol))
+    base: np.float32 | Voxels = np.float32(liver_value(appearance, protocol))
+    if behind.parenchyma is not None:
+        base = behind.parenchyma[box.slices]
     alive = base + _viable_contrast(state, appearance, protocol, looks, mosaic)
     dead = np.float32(looks.necrosis) + np.float32(0.25 * looks.mosaic * appearance.mosaic_hu) * mosaic
     change = viable * (alive - liver) + necrosis * (dead - liver)
-    change += _capsule(viable + necrosis, appearance, looks, step) * inside
+    whole = viable + necrosis
+    if behind.parenchyma is not None:
+        whole = _continued(whole, inside, step)
+    change += _capsule(whole, appearance, looks, step) * inside
     change += _lipiodol(state, appearance, protocol, mosaic)
     blurred = _blurred(change, protocol, step)
     # The point spread would carry a little over the capsule of the liver.
@@ -185,6 +194,14 @@ def _shares(state: TumourState, inside: Voxels) -> tuple[Voxels, Voxels]:
     total = state.viable + state.necrosis
     fit = np.minimum(1.0, inside / np.maximum(total, 1e-6)).astype(np.float32)
     return state.viable * fit, state.necrosis * fit
+
+
+def _continued(total: Voxels, inside: Voxels, step: Point) -> Voxels:
+    """Continue tumours beyond a real liver: its border is no capsule, nor is that of its own lesions."""
+    sigma = [2.0 * _EDGE_MM / s for s in step]
+    near = ndimage.gaussian_filter(inside, sigma, truncate=4.0)
+    share = ndimage.gaussian_filter(total, sigma, truncate=4.0) / np.maximum(near, 1e-3)
+    return np.where(inside > 0.95, total, np.clip(share, 0.0, 1.0)).astype(np.float32)
 
 
 def _infiltrating(viable: Voxels, appearance: Appearance, inside: Voxels, step: Point) -> Voxels:

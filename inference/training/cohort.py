@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +47,7 @@ class Origin(StrEnum):
     """Where the patients come from; goes into ``trained_on`` of a bundle."""
 
     SIMULATED = "simulated"
+    IMPLANTED = "simulated disease in real anatomy"
     REAL = "real"
 
 
@@ -264,11 +265,6 @@ class Cohort:
                 )
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise TrainingDataError("the images of a patient of the cohort cannot be read") from error
-
-    def iterate(self, *splits: Split) -> Iterator[PatientImages]:
-        """Yield the images of all patients of some splits."""
-        for patient_id in self.ids(*splits):
-            yield self.images(patient_id)
 
 
 def write_tables(folder: Path, info: CohortInfo, patients: pd.DataFrame, outcomes: pd.DataFrame) -> Cohort:
