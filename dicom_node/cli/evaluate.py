@@ -50,6 +50,12 @@ def evaluate(
             min=0, help="Samples whose images are compared; 0 leaves images out.", rich_help_panel=_GENERATOR
         ),
     ] = 16,
+    image_patients: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Patients whose images are compared voxel by voxel.", rich_help_panel=_GENERATOR
+        ),
+    ] = 300,
     scalars_only_for_pairs: Annotated[
         bool,
         typer.Option(
@@ -97,7 +103,8 @@ def evaluate(
     lesions, who responds and who dies, FID and KID with their floor; each with a bootstrap interval, over
     all and by regimen, and which bars are met. A model that does not beat the climatology of its regimen
     should not be used. For a simulated cohort `hepatocast cohort redraw` first makes an oracle, the best that
-    any forecast could be.
+    any forecast could be. An image takes seconds: scores of patients are kept in OUT.work, and an evaluation
+    that was stopped goes on from there when the same command is given again.
 
     A segmenter is measured on cases with a reference: Dice and surface distances of liver and tumour, and
     lesions found and missed.
@@ -127,6 +134,7 @@ def evaluate(
         patients=patients,
         samples=samples,
         image_samples=image_samples,
+        image_patients=image_patients,
         counterfactuals=Detail.SCALARS if scalars_only_for_pairs or not image_samples else Detail.IMAGES,
         seed=seed,
     )

@@ -85,19 +85,27 @@ class GeneratorForecaster:
     info: CohortInfo
     courses: int = 1
 
-    def forecast(self, question: Question, samples: int, detail: Detail, streams: RandomStreams) -> Forecast:
-        """Return a sample for each course; see `Forecaster.forecast`."""
+    def schedule(self, question: Question) -> Regimen:
+        """Return the regimen of a question.
+
+        Raises
+        ------
+        UnsupportedRegimen
+            It has no schedule.
+        """
         regimen = self.regimens.get(question.regimen_id)
         if regimen is None:
             raise UnsupportedRegimen(f"the regimen {question.regimen_id} has no schedule")
+        return regimen
+
+    def forecast(self, question: Question, samples: int, detail: Detail, streams: RandomStreams) -> Forecast:
+        """Return a sample for each course; see `Forecaster.forecast`."""
+        regimen = self.schedule(question)
         patient = question.patient
         baseline, segmentation = as_study(patient, self.info)
         settings = PipelineSettings(regimens=(regimen,), months=(question.months,), best_response=False)
         points, requested = [], []
-        each = [
-            RandomStreams(int(streams.derive("course", patient.patient_id, course).integers(2**62)))
-            for course in range(min(samples, self.courses))
-        ]
+        each = course_streams(streams, patient.patient_id, min(samples, self.courses))
         for generator, own in zip(_redrawn(self.generator, baseline, segmentation, each), each, strict=True):
             drawn = generator.generate(baseline, segmentation, question.clinical, regimen, settings, own)
             points.append(drawn.time_points[0])
@@ -106,6 +114,14 @@ class GeneratorForecaster:
         change = np.stack([_change(p, baseline, patient) for p in points])
         images = change if detail is Detail.IMAGES else None
         return measured(question, fractions, images, requested_viable_ml=np.array(requested))
+
+
+def course_streams(streams: RandomStreams, patient_id: str, courses: int) -> list[RandomStreams]:
+    """Return the streams of each course of a patient, the same for all regimens and months."""
+    return [
+        RandomStreams(int(streams.derive("course", patient_id, course).integers(2**62)))
+        for course in range(courses)
+    ]
 
 
 def _redrawn(

@@ -64,7 +64,7 @@ class UniformShrink:
     def forecast(self, question: Question, samples: int, detail: Detail, streams: RandomStreams) -> Forecast:
         """Return one sample."""
         ratio = float(ratio_of(self._typical))
-        response = _class_by_size(ratio ** (1 / 3))
+        response = class_by_size(ratio ** (1 / 3))
         shrunk = _shrunk(question.patient.fractions, ratio) if detail is Detail.IMAGES else None
         return _scaled(question, np.array([ratio]), (response,), shrunk)
 
@@ -180,7 +180,8 @@ def _nearest(values: FloatArray, wanted: FloatArray, rows: IntArray) -> IntArray
     return np.asarray(rows[order[closer]])
 
 
-def _class_by_size(diameter_ratio: float) -> ResponseCategory:
+def class_by_size(diameter_ratio: float) -> ResponseCategory:
+    """Return the class of a change of diameter against the baseline (mRECIST, without new lesions)."""
     if diameter_ratio == 0:
         return ResponseCategory.CR
     if diameter_ratio <= 0.7:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from inference.evaluation.adapters import Redraws
 from inference.evaluation.baselines import baseline_forecasters
@@ -16,6 +18,7 @@ from inference.evaluation.generator_output import (
 )
 from inference.evaluation.generator_report import summarise
 from inference.evaluation.generator_run import prepare, run
+from inference.evaluation.kept_scores import claim
 from inference.evaluation.questions import Plan
 from inference.models.protocols import Progress, within
 from inference.randomness import RandomStreams
@@ -48,27 +51,33 @@ def evaluate_generator(
         For FID and KID; None leaves them out.
     workers : int
         Processes that score patients; their number changes no figure.
+    out : Path
+        Folder of the tables. Scores of patients are kept in ``OUT.work`` beside it, from which an
+        evaluation that was stopped goes on.
 
     Raises
     ------
     TrainingDataError
-        A cohort cannot be read, or has no patients to train or to test on.
+        A cohort cannot be read, has no patients to train or to test on, or ``OUT.work`` belongs to another
+        evaluation.
     """
     streams = RandomStreams(plan.seed)
-    first = Cohort.open(cohorts[0])
+    work = out.with_name(out.name + ".work")
+    opened = [Cohort.open(folder) for folder in cohorts]
+    first = opened[0]
     context = prepare(first, plan, within(progress, 0.0, 0.15))
     baselines = baseline_forecasters(context.rows, streams)
     reports = []
-    for index, folder in enumerate(cohorts):
+    for index, (folder, cohort) in enumerate(zip(cohorts, opened, strict=True)):
         start = 0.15 + 0.85 * index / len(cohorts)
         stop = 0.15 + 0.85 * (index + 1) / len(cohorts)
-        cohort = first if index == 0 else Cohort.open(folder)
         models = tuple(open_models(cohort.info))
         oracle = Redraws.of(folder)
         forecasters = (*baselines, *models, *(() if oracle is None else (oracle,)))
-        scored = run(
-            cohort, context, forecasters, plan, workers, within(progress, start, 0.9 * stop + 0.1 * start)
-        )
+        kept = work / f"{index + 1}"
+        claim(kept, _decisive(plan, model, first, cohort, forecasters))
+        part = within(progress, start, 0.9 * stop + 0.1 * start)
+        scored = run(cohort, context, forecasters, plan, kept, workers, part)
         out.mkdir(parents=True, exist_ok=True)
         write_scores(out, f"{index + 1}", scored.frames)
         judged = [m.name for m in models[:1]]
@@ -80,3 +89,16 @@ def evaluate_generator(
     evaluation = Evaluation(model, plan, tuple(reports))
     write_generator_evaluation(out, evaluation)
     return evaluation
+
+
+def _decisive(
+    plan: Plan, model: BundleInfo | None, first: Cohort, cohort: Cohort, forecasters: Sequence[Forecaster]
+) -> dict[str, Any]:
+    """Return what the scores of a cohort depend on."""
+    return {
+        "plan": asdict(plan),
+        "model": None if model is None else model.sha256,
+        "fitted_on": first.info.sha256,
+        "cohort": cohort.info.sha256,
+        "forecasters": [f.name for f in forecasters],
+    }

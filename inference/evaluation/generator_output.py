@@ -62,7 +62,7 @@ def _markdown(evaluation: Evaluation, pictures: Sequence[str]) -> str:
         "",
         (
             f"Model: {named}. One random regimen and month for each patient, {plan.samples} samples "
-            f"({plan.image_samples} for images), seed {plan.seed}."
+            f"({plan.image_samples} for images, of {plan.image_patients} patients), seed {plan.seed}."
         ),
         "",
         f"Brackets are {CONFIDENCE:.0%} bootstrap intervals over patients ({DRAWS} draws). {HONESTY}",

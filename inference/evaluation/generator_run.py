@@ -6,12 +6,14 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from inference.errors import InferenceError
 from inference.evaluation.forecasts import Forecaster
+from inference.evaluation.kept_scores import read_patient, write_patient
 from inference.evaluation.measures import IntArray
 from inference.evaluation.patient_scores import TRUE, Context, PatientScores, Scorer, Slices, slices_of
 from inference.evaluation.questions import Asked, Plan, choose, follow_up
@@ -102,16 +104,29 @@ def run(
     context: Context,
     forecasters: Sequence[Forecaster],
     plan: Plan,
+    work: Path,
     workers: int,
     progress: Progress,
 ) -> CohortScores:
-    """Score forecasters on one cohort, held-out or shifted; the number of processes changes no figure."""
+    """Score forecasters on one cohort, held-out or shifted; the number of processes changes no figure.
+
+    Parameters
+    ----------
+    work : Path
+        Folder in which the scores of each patient are kept; those that it holds are not computed again.
+    """
     asked = choose(cohort, plan.split, plan.patients, RandomStreams(plan.seed))
-    scorer = Scorer(cohort, context, tuple(forecasters), plan)
-    scored: list[PatientScores] = []
-    for patient in _every(scorer, asked, workers):
-        progress(f"patient {len(scored) + 1} of {len(asked)}", len(scored) / len(asked))
-        scored.append(patient)
+    compared = frozenset(one.patient_id for one in asked[: plan.image_patients])
+    scorer = Scorer(cohort, context, tuple(forecasters), plan, compared)
+    work.mkdir(parents=True, exist_ok=True)
+    files = {one.patient_id: work / f"{one.patient_id}.npz" for one in asked}
+    waiting = [one for one in asked if not files[one.patient_id].is_file()]
+    done = len(asked) - len(waiting)
+    for one, patient in zip(waiting, _every(scorer, waiting, workers), strict=True):
+        progress(f"patient {done + 1} of {len(asked)}", done / len(asked))
+        write_patient(files[one.patient_id], patient)
+        done += 1
+    scored = [read_patient(files[one.patient_id]) for one in asked]
     progress("done", 1.0)
     answers = {f.name: [patient.answers[f.name] for patient in scored] for f in forecasters}
     slices = {name: [a.slices for a in of if a.slices is not None] for name, of in answers.items()}

@@ -98,12 +98,19 @@ class PatientScores:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Scores one patient after another; can be sent to another process."""
+    """Scores one patient after another; can be sent to another process.
+
+    Attributes
+    ----------
+    compared : set of str
+        Patients whose images are compared voxel by voxel.
+    """
 
     cohort: Cohort
     context: Context
     forecasters: tuple[Forecaster, ...]
     plan: Plan
+    compared: frozenset[str]
 
     def __call__(self, asked: Asked) -> PatientScores:
         """Ask all forecasters about one patient."""
@@ -112,7 +119,8 @@ class Scorer:
         images = follow_up(patient, asked.main)
         known = Known.of(asked.row, patient)
         truth = truth_of(asked, known, images)
-        subject = _Subject(asked, patient, known, truth, self.plan, modality)
+        compared = asked.patient_id in self.compared
+        subject = _Subject(asked, patient, known, truth, self.plan, modality, compared)
         risk = _Risk(self.context, asked, known)
         death = {BASELINE: risk.baseline(), TRUE: risk.true()}
         answers = {}
@@ -154,6 +162,7 @@ class _Subject:
     truth: Truth
     plan: Plan
     modality: str
+    compared: bool
 
 
 class _Asker:
@@ -197,7 +206,7 @@ class _Asker:
 
     def _with_images(self, scored: Scores, main: Forecast) -> Scores:
         patient, true = self._subject.patient, self._subject.truth.images
-        if main.change is None or true is None:
+        if main.change is None or true is None or not self._subject.compared:
             return scored
         change = [main.change]
         while (drawn := sum(map(len, change))) < self._plan.image_samples and len(main.change) > 1:

@@ -165,6 +165,8 @@ class Plan:
     image_samples : int
         Samples whose mean and voxel CRPS are compared with the true image; at least `samples`, or 0
         to leave images out.
+    image_patients : int
+        Patients whose images are compared so, the first of those that are asked about.
     counterfactuals : Detail
         Whether the second regimen and the landmark are drawn as images and measured there, or only
         sampled as volumes.
@@ -173,6 +175,7 @@ class Plan:
     patients: int = 300
     samples: int = 8
     image_samples: int = 16
+    image_patients: int = 300
     counterfactuals: Detail = Detail.IMAGES
     split: Split = Split.TEST
     seed: int = 0

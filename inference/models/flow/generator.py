@@ -251,6 +251,20 @@ class PreparedLearned:
         luck = luck_of(self.generator.course, model, patient.study.grid.shape, patient.places, streams)
         return PreparedLearned(self.generator, replace(patient, luck=luck))
 
+    def request(self, clinical: ClinicalRecord, regimen: Regimen, months: float) -> Request:
+        """Return the volumes that the follow-up of a month would be asked to show, without drawing it.
+
+        Raises
+        ------
+        UnsupportedRegimen
+            The bundle was not trained on this regimen, or not so far ahead.
+        """
+        if self.patient is None:
+            return Request({}, {}, {})
+        model = self.generator.outcome_model(self.patient.prepared.modality)
+        _check_trained(model, regimen, months)
+        return _Drawing(self.generator, model, self.patient, regimen, clinical).request(months)
+
     def generate(
         self,
         baseline: Baseline,
@@ -271,12 +285,7 @@ class PreparedLearned:
             The bundle was not trained on this regimen, or not so far ahead.
         """
         model = self.generator.outcome_model(baseline.primary.modality)
-        if regimen.id not in model.settings.regimens:
-            raise UnsupportedRegimen(f"the generator was not trained on the regimen {regimen.name}")
-        if max((0.0, *settings.months)) > model.horizon + 0.5:
-            raise UnsupportedRegimen(
-                f"the generator was trained on {model.horizon:g} months and cannot draw later ones"
-            )
+        _check_trained(model, regimen, max((0.0, *settings.months)))
         if self.patient is None:
             return without_tumour(baseline, segmentation, regimen, settings, round(model.horizon))
         patient = replace_clinical(self.patient, clinical)
@@ -291,6 +300,15 @@ class PreparedLearned:
             drawn.time_point(baseline, segmentation, months, kind) for months, kind in sorted(wanted)
         )
         return GeneratedCourse(regimen.id, points, trajectory)
+
+
+def _check_trained(model: OutcomeModel, regimen: Regimen, months: float) -> None:
+    if regimen.id not in model.settings.regimens:
+        raise UnsupportedRegimen(f"the generator was not trained on the regimen {regimen.name}")
+    if months > model.horizon + 0.5:
+        raise UnsupportedRegimen(
+            f"the generator was trained on {model.horizon:g} months and cannot draw later ones"
+        )
 
 
 def replace_clinical(patient: LearnedPatient, clinical: ClinicalRecord) -> LearnedPatient:

@@ -24,6 +24,7 @@ from inference.evaluation.extractors import Extractor
 from inference.evaluation.forecasts import CLASSES, Detail, Forecast, clinical_record
 from inference.evaluation.generator_evaluation import evaluate_generator
 from inference.evaluation.generator_run import prepare, run
+from inference.evaluation.kept_scores import claim
 from inference.evaluation.learned import learned_forecasters
 from inference.evaluation.maps import BaselineLesions, crop_grid, response_on_map, targets_at_baseline
 from inference.evaluation.patient_scores import BASELINE, TRUE
@@ -272,20 +273,35 @@ def test_the_grid_of_a_crop_points_to_the_head_the_back_and_the_left():
 
 
 @pytest.fixture(scope="module")
-def scored(cohort, rows):
+def scored(cohort, rows, tmp_path_factory):
     context = prepare(cohort, PLAN, silent)
     forecasters = (*baseline_forecasters(rows, STREAMS), Perfect(cohort), Refusing())
-    return run(cohort, context, forecasters, PLAN, 1, silent)
+    return run(cohort, context, forecasters, PLAN, tmp_path_factory.mktemp("work"), 1, silent)
 
 
-def test_two_processes_find_the_same_as_one(cohort, rows, scored):
+def test_two_processes_find_the_same_as_one(cohort, rows, scored, tmp_path):
     context = prepare(cohort, PLAN, silent)
     forecasters = (*baseline_forecasters(rows, STREAMS), Perfect(cohort), Refusing())
-    both = run(cohort, context, forecasters, PLAN, 2, silent)
+    both = run(cohort, context, forecasters, PLAN, tmp_path, 2, silent)
     for name, frame in scored.frames.items():
         pd.testing.assert_frame_equal(both.frames[name], frame)
     assert both.not_answered == scored.not_answered
     np.testing.assert_array_equal(both.logistic, scored.logistic)
+
+
+def test_patients_that_were_scored_are_not_asked_about_again(cohort, rows, tmp_path):
+    context = prepare(cohort, PLAN, silent)
+    first = run(cohort, context, [Perfect(cohort)], PLAN, tmp_path, 1, silent)
+    kept = sorted(tmp_path.iterdir())
+    kept[0].unlink()
+    asked_now: list[str] = []
+    again = run(cohort, context, [Perfect(cohort)], PLAN, tmp_path, 1, lambda text, _: asked_now.append(text))
+    assert asked_now == [f"patient {len(kept)} of {len(kept)}", "done"]
+    pd.testing.assert_frame_equal(again.frames["perfect"], first.frames["perfect"])
+    np.testing.assert_array_equal(again.slices["perfect"], first.slices["perfect"])
+    kept[0].write_bytes(b"half a file")
+    with pytest.raises(TrainingDataError, match="damaged; remove"):
+        run(cohort, context, [Perfect(cohort)], PLAN, tmp_path, 1, silent)
 
 
 def test_a_perfect_forecast_has_no_errors(scored):
@@ -368,6 +384,8 @@ def test_samples_of_the_learned_generator_are_courses_of_their_own_seeds(cohort,
     assert len(set(found.viable_ml.tolist())) == 3
     np.testing.assert_allclose(found.viable_ml, found.requested_viable_ml, rtol=0.25, atol=0.1)
     assert len(once.forecast(known.question(one.main), 3, Detail.IMAGES, STREAMS).viable_ml) == 1
+    stated = sampled.forecast(known.question(one.main), 3, Detail.SCALARS, STREAMS)
+    np.testing.assert_allclose(stated.viable_ml, found.requested_viable_ml, rtol=1e-6)
     again = sampled.forecast(known.question(one.main), 2, Detail.IMAGES, STREAMS)
     np.testing.assert_array_equal(again.change, found.change[:2])
 
@@ -416,6 +434,8 @@ def test_two_cohorts_are_evaluated_and_written(cohort, tmp_path):
         silent,
     )
     held_out, external = evaluation.reports
+    with pytest.raises(TrainingDataError, match="another evaluation"):
+        claim(tmp_path / "out.work" / "1", {"plan": "another"})
     assert (held_out.patients, external.patients) == (8, 4)
     assert held_out.digest == cohort.info.sha256
     bars = {b.title: b for b in held_out.bars["perfect"]}
