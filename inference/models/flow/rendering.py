@@ -7,12 +7,11 @@ labels and attenuation are all made from the shifted scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, optimize
 from scipy.special import expit, logsumexp
 
 from inference.models.flow.conditions import Prepared, Request
@@ -22,7 +21,6 @@ from inference.results import FloatArray, Labels, Mask, Voxels
 SHARPNESS = 3.0
 """Steepness of the fractions over the scores: tissues have edges, not uniform grey shares."""
 _FAR = 60.0
-_STEPS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,22 +89,12 @@ def _shifted(score: Voxels, weight: FloatArray, wanted: float) -> tuple[FloatArr
         return np.ones(score.shape), np.full_like(score, _FAR)
     values = score.astype(np.float64)
 
-    def total(shift: float) -> float:
-        return float(weight @ expit(SHARPNESS * (values + shift)))
+    def excess(shift: float) -> float:
+        return float(weight @ expit(SHARPNESS * (values + shift))) - wanted
 
-    shift = _bisect(total, wanted, -_FAR - float(values.max()), _FAR - float(values.min()))
+    shift = optimize.brentq(excess, -_FAR - float(values.max()), _FAR - float(values.min()), xtol=1e-9)
     moved = values + shift
     return expit(SHARPNESS * moved), moved.astype(np.float32)
-
-
-def _bisect(rising: Callable[[float], float], wanted: float, low: float, high: float) -> float:
-    for _ in range(_STEPS):
-        middle = 0.5 * (low + high)
-        if rising(middle) < wanted:
-            low = middle
-        else:
-            high = middle
-    return 0.5 * (low + high)
 
 
 @dataclass(frozen=True, slots=True)
