@@ -20,6 +20,7 @@ from inference.models.outcome.features import patient_features
 from inference.models.protocols import Progress
 from inference.results import FloatArray
 from inference.training.cohort import NO_VALUE, Cohort, PatientImages
+from inference.training.network_channels import drawn_images
 
 _NO = frozenset({"no", "false", "0", "0.0"})
 _LEAST_ML = 0.02
@@ -100,7 +101,7 @@ def patient_table(cohort: Cohort, ids: tuple[str, ...], kept: Path, progress: Pr
     for count, patient_id in enumerate(ids):
         progress("measuring the images of training patients", count / max(len(ids), 1))
         if patient_id not in store:
-            store[patient_id] = _measured(cohort.images(patient_id), cohort.row(patient_id))
+            store[patient_id] = _measured(drawn_images(cohort, patient_id), cohort.row(patient_id))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"cohort": cohort.info.sha256, "patients": store}), encoding="utf-8")
     usable = tuple(p for p in ids if store[p]["volumes"][0] > _LEAST_ML)

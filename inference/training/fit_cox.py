@@ -18,8 +18,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from inference.bundle_store import seal
-from inference.evaluation import metrics
+from inference.evaluation.metrics import kaplan_meier
 from inference.evaluation.splits import stratified_folds
+from inference.evaluation.survival.brier import brier_score, integrated_brier_score
+from inference.evaluation.survival.calibration import calibration_groups
+from inference.evaluation.survival.concordance import harrell_c, uno_c
+from inference.evaluation.survival.follow_up import FollowUp
 from inference.models.cox import MODEL_FILE, Design, EndpointModel, to_tensors
 from inference.models.cox_design import COVARIATES, covariate_row
 from inference.randomness import RandomStreams
@@ -110,17 +114,17 @@ def cross_validate(x: FloatArray, outcome: Outcome, name: str) -> dict[str, Any]
         for held_out in stratified_folds(months, event, FOLDS, rng):
             keep = np.setdiff1d(np.arange(len(months)), held_out)
             log_hazard, curves = _predict_fold(x, outcome, keep, asked, rng)
-            marginal = metrics.kaplan_meier(months[keep], event[keep])(times)
-            train, test = (months[keep], event[keep]), (months[held_out], event[held_out])
+            marginal = kaplan_meier(months[keep], event[keep])(times)
+            train, test = FollowUp(months[keep], event[keep]), FollowUp(months[held_out], event[held_out])
             predicted = curves[held_out][:, : len(times)]
-            rows["c"].append(metrics.harrell_c(*test, log_hazard[held_out]))
-            rows["uno_c"].append(metrics.uno_c(*train, *test, log_hazard[held_out], float(times[-1])))
+            rows["c"].append(harrell_c(test, log_hazard[held_out]))
+            rows["uno_c"].append(uno_c(train, test, log_hazard[held_out], float(times[-1])))
             for key, curve in (
                 ("ibs", predicted),
                 ("ibs_kaplan_meier", np.tile(marginal, (len(held_out), 1))),
             ):
-                scores = metrics.brier_score(*train, *test, curve, times)
-                rows[key].append(metrics.integrated_brier_score(scores, times))
+                scores = brier_score(train, test, curve, times)
+                rows[key].append(integrated_brier_score(scores, times))
             risk[held_out] += log_hazard[held_out] / len(SEEDS)
             survival[held_out] += curves[held_out][:, len(times) :] / len(SEEDS)
     return {
@@ -134,8 +138,9 @@ def _calibration(
 ) -> dict[str, Any]:
     """Slope of the held-out log relative hazard, and thirds by predicted survival at each horizon."""
     thirds = {}
+    observed = FollowUp(outcome.months, outcome.event)
     for i, horizon in enumerate(horizons):
-        groups = metrics.calibration_groups(outcome.months, outcome.event, survival[:, i], float(horizon), 3)
+        groups = calibration_groups(observed, survival[:, i], float(horizon), 3)
         thirds[str(int(horizon))] = [
             {"n": g.n, "predicted": _round(g.predicted, 4), "observed": _round(g.observed, 4)} for g in groups
         ]

@@ -25,6 +25,7 @@ from inference.results import FloatArray
 from inference.settings import Regimen
 from inference.training.cohort import NO_VALUE, Cohort, FollowUpImages, PatientImages
 from inference.training.features import clinical_of, crop_of, lesion_ml
+from inference.training.network_channels import drawn_images
 
 _MOST_TRIES = 1000
 HalfFloats = npt.NDArray[np.float16]
@@ -205,7 +206,9 @@ class Examples:
             self._kept.move_to_end(key)
             return self._kept[key]
         cohort = self._cohorts[key[0]]
-        found = example_of(cohort.images(key[1]), cohort.row(key[1]), cohort.info.modality, self._regimens)
+        found = example_of(
+            drawn_images(cohort, key[1]), cohort.row(key[1]), cohort.info.modality, self._regimens
+        )
         self._kept[key] = found
         self._bytes += _bytes(found)
         while self._bytes > self._room and len(self._kept) > 1:

@@ -10,7 +10,7 @@ import torch
 from inference.errors import TrainingDataError
 from inference.models.flow.conditions import CONDITIONS, MULTIPLE, without_condition
 from inference.models.flow.network import Drawn, NetworkSettings
-from inference.training.cohort import NO_VALUE, Cohort, Split
+from inference.training.cohort import NO_VALUE, Cohort, PatientImages, Split
 from inference.training.features import clinical_of, crop_of, lesion_ml, patient_table
 from inference.training.generator import new_network, train_generator
 from inference.training.generator_data import Batch, Example, Examples, View, batch_of, conditions_of
@@ -23,6 +23,7 @@ from inference.training.generator_losses import (
     regression_loss,
     tissue_loss,
 )
+from inference.training.network_channels import drawn_images
 from inference.training.outcome import OutcomeTraining, fit_outcome_model
 from inference.training.outcome_figures import evaluate_outcome_model
 from tests.builders.flow_bundles import REGIMENS, SMALL, invented
@@ -107,6 +108,45 @@ def test_missing_phase_is_zero_in_fields_and_has_no_loss(cohort) -> None:
     crop = crop_of(dataclasses.replace(patient, images=images))
     assert np.isnan(crop.images[0]).all()
     assert np.isfinite(crop.images[1]).all()
+
+
+class Relabelled:
+    """A cohort whose images are other phases, with the same numbers and one more in front."""
+
+    def __init__(self, cohort: Cohort, phases: tuple[str, ...]) -> None:
+        self.info = cohort.info.model_copy(update={"phases": phases})
+        self._cohort = cohort
+
+    def images(self, patient_id: str) -> PatientImages:
+        patient = self._cohort.images(patient_id)
+        return dataclasses.replace(
+            patient,
+            images=more(patient.images),
+            clean=None if patient.clean is None else more(patient.clean),
+            follow_ups=tuple(dataclasses.replace(f, images=more(f.images)) for f in patient.follow_ups),
+        )
+
+
+def more(images: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.full_like(images[:1], 7), images])
+
+
+def test_the_network_sees_two_phases_whatever_else_a_cohort_has(cohort) -> None:
+    patient_id = cohort.ids(Split.TRAIN, Split.TEST)[0]
+    plain = cohort.images(patient_id)
+    assert np.array_equal(drawn_images(cohort, patient_id).images, plain.images)
+    mr = Relabelled(cohort, ("t2", "t1_arterial", "t1_portal_venous"))
+    seen = drawn_images(mr, patient_id)
+    assert np.array_equal(seen.images, plain.images)
+    assert np.array_equal(seen.follow_ups[0].images, plain.follow_ups[0].images)
+    swapped = drawn_images(Relabelled(cohort, ("t1_portal_venous", "t2", "t1_arterial")), patient_id)
+    assert (swapped.images[1] == 7).all()
+    assert np.array_equal(swapped.images[0], plain.images[1])
+    portal = drawn_images(Relabelled(cohort, ("delayed", "unknown", "portal_venous")), patient_id)
+    assert (portal.images[0] == NO_VALUE).all()
+    assert np.array_equal(portal.images[1], plain.images[1])
+    with pytest.raises(TrainingDataError, match="neither an arterial nor a portal venous"):
+        drawn_images(Relabelled(cohort, ("t2", "delayed", "unknown")), patient_id)
 
 
 def test_tissue_loss_is_least_for_the_true_tissues(example) -> None:
