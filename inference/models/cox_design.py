@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from inference.case import ClinicalRecord
-from inference.clinical.summary import Values
+from inference.clinical.values import Values
 from inference.results import FloatArray
 
 

@@ -94,6 +94,12 @@ def test_tumour_burden_score_is_a_hypotenuse() -> None:
         (1, "A", Burden(1, 2.0), NO_SPREAD, "C", "Ia"),
         (0, "A", Burden(1, 2.0), Spread(vascular=True, extrahepatic=False), "C", "IIIa"),
         (0, "A", Burden(1, 2.0), Spread(vascular=True, extrahepatic=True), "C", "IIIb"),
+        (2, "A", Burden(2, 4.0), NO_SPREAD, "C", "IIa"),
+        (0, "A", Burden(1, 2.0), Spread(vascular=False, extrahepatic=True), "C", "IIIb"),
+        (0, "B", Burden(1, 2.1), NO_SPREAD, "A", "Ia"),
+        (0, "B", Burden(1, 5.0), NO_SPREAD, "A", "Ia"),
+        (0, "B", Burden(1, 5.1), NO_SPREAD, "A", "Ib"),
+        (4, "A", Burden(1, 2.0), Spread(vascular=True, extrahepatic=True), "D", "IV"),
         (3, "A", Burden(1, 2.0), NO_SPREAD, "D", "IV"),
         (0, "C", Burden(1, 2.0), NO_SPREAD, "D", "IV"),
     ],
@@ -120,3 +126,54 @@ def test_hap(albumin: float, bilirubin: float, afp: float, burden: Burden, hap: 
 def test_albi_tae() -> None:
     assert scores.albi_tae(-2.7, 200, Burden(1, 10.0)) == "A"
     assert scores.albi_tae(-2.5, 201, Burden(2, 10.0)) == "D"
+
+
+@pytest.mark.parametrize(
+    ("afp", "albi", "burden", "group"),
+    [
+        (200, -2.61, Burden(1, 10.0), "A"),
+        (201, -2.61, Burden(1, 10.0), "B"),
+        (200, -2.59, Burden(1, 10.0), "B"),
+        (200, -2.61, Burden(1, 10.1), "B"),
+        (201, -2.59, Burden(1, 10.0), "C"),
+        (201, -2.59, Burden(1, 10.1), "D"),
+    ],
+)
+def test_albi_tae_has_a_point_for_each(afp: float, albi: float, burden: Burden, group: str) -> None:
+    assert scores.albi_tae(albi, afp, burden) == group
+
+
+@pytest.mark.parametrize(
+    ("burden", "within"),
+    [
+        (Burden(1, 5.0), True),
+        (Burden(1, 5.1), False),
+        (Burden(3, 3.0), True),
+        (Burden(2, 3.1), False),
+        (Burden(4, 1.0), False),
+    ],
+)
+def test_milan(burden: Burden, within: bool) -> None:
+    assert scores.milan(burden) is within
+
+
+@pytest.mark.parametrize(
+    ("ecog", "points", "burden", "substage"),
+    [
+        (0, 5, Burden(3, 4.0), "B1"),
+        (0, 7, Burden(3, 4.0), "B1"),
+        (0, 5, Burden(3, 4.1), "B2"),
+        (0, 6, Burden(3, 4.1), "B2"),
+        (0, 7, Burden(3, 4.1), "B3"),
+        (0, 8, Burden(3, 4.0), "B4"),
+        (1, 9, Burden(3, 4.1), "B4"),
+        (1, 7, Burden(3, 4.1), "none"),
+        (2, 9, Burden(3, 4.1), "none"),
+        (0, 10, Burden(3, 4.1), "none"),
+        (0, 5, Burden(3, 3.0), "none"),
+    ],
+)
+def test_bolondi(ecog: int, points: float, burden: Burden, substage: str) -> None:
+    assert scores.bolondi(ecog, points, burden, NO_SPREAD) == substage
+    for spread in (Spread(vascular=True, extrahepatic=False), Spread(vascular=False, extrahepatic=True)):
+        assert scores.bolondi(ecog, points, burden, spread) == "none"
