@@ -64,7 +64,7 @@ def estimate(statistic: Statistic, weights: FloatArray, among: BoolArray | None 
     """
     chosen = np.ones(weights.shape[1], dtype=bool) if among is None else among
     value = float(statistic(chosen[None, :].astype(np.float64))[0])
-    return _with_interval(value, statistic(weights * chosen), int(chosen.sum()))
+    return with_interval(value, statistic(weights * chosen), int(chosen.sum()))
 
 
 def difference(
@@ -104,7 +104,8 @@ def share_of_gap(
     return estimate(share, weights, among)
 
 
-def _with_interval(value: float, draws: FloatArray, n: int) -> Estimate:
+def with_interval(value: float, draws: FloatArray, n: int) -> Estimate:
+    """Return a value with the percentile interval of its draws, (draws,); NaN draws are left out."""
     finite = draws[np.isfinite(draws)]
     if len(finite) == 0 or not np.isfinite(value):
         return Estimate(value, float("nan"), float("nan"), n)
