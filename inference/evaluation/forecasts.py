@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from inference.case import ClinicalRecord, ClinicalValue
-from inference.clinical.variables import VARIABLES, Kind
+from inference.case import ClinicalRecord
 from inference.evaluation.maps import TargetLesions
 from inference.evaluation.measures import Sampling
 from inference.randomness import RandomStreams
@@ -21,8 +19,6 @@ from inference.training.cohort import PatientImages
 
 CLASSES = (ResponseCategory.CR, ResponseCategory.PR, ResponseCategory.SD, ResponseCategory.PD)
 """mRECIST classes in their order; NE has no place in it."""
-
-_NO = frozenset({"no", "false", "0", "0.0"})
 
 
 class Detail(StrEnum):
@@ -122,20 +118,3 @@ def class_index(category: str) -> int:
 def category_of(index: int) -> ResponseCategory:
     """Return the category at a place among `CLASSES`, NE for -1."""
     return ResponseCategory.NE if index < 0 else CLASSES[index]
-
-
-def clinical_record(row: Mapping[str, Any]) -> ClinicalRecord:
-    """Return the clinical values of a row of ``patients.csv``; other columns are not looked at."""
-    values = {}
-    for name, variable in VARIABLES.items():
-        value = row.get(name)
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-            continue
-        values[name] = ClinicalValue(name, _typed(variable.kind, value), variable.unit)
-    return ClinicalRecord(values)
-
-
-def _typed(kind: Kind, value: object) -> float | str | bool:
-    if kind is Kind.YES_NO:
-        return str(value).strip().lower() not in _NO
-    return float(str(value)) if kind is Kind.NUMBER else str(value)

@@ -12,11 +12,12 @@ import pandas as pd
 from inference.case import ClinicalRecord
 from inference.errors import TrainingDataError
 from inference.evaluation.features import clinical_features, radiomics
-from inference.evaluation.forecasts import Detail, Question, class_index, clinical_record
+from inference.evaluation.forecasts import Detail, Question, class_index
 from inference.evaluation.maps import TargetLesions, targets_at_baseline
 from inference.evaluation.training_rows import usable_outcomes
 from inference.randomness import RandomStreams
 from inference.training.cohort import Cohort, FollowUpImages, PatientImages, Split
+from inference.training.cohort_rows import clinical_of
 
 LANDMARK_MONTHS = 3.0
 """When the follow-up is made from which survival is predicted; from then patients are counted as alive."""
@@ -135,7 +136,7 @@ class Known:
     def of(cls, row: Mapping[Any, Any], patient: PatientImages) -> Known:
         """Measure a patient's baseline."""
         before = replace(patient, follow_ups=(), clean=None)
-        clinical = clinical_record(row)
+        clinical = clinical_of(row)
         targets = targets_at_baseline(before.fractions, before.lesion, before.liver)
         return cls(before, clinical, targets, clinical_features(clinical) | radiomics(before))
 

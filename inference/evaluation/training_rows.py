@@ -13,12 +13,13 @@ import pandas as pd
 
 from inference.errors import TrainingDataError
 from inference.evaluation.features import Standardiser, clinical_features, radiomics
-from inference.evaluation.forecasts import class_index, clinical_record
+from inference.evaluation.forecasts import class_index
 from inference.evaluation.measures import IntArray
 from inference.evaluation.metrics import BoolArray
 from inference.models.protocols import Progress
 from inference.results import FloatArray
 from inference.training.cohort import Cohort, PatientImages, Split
+from inference.training.cohort_rows import clinical_of
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class TrainingRows:
 
 def baseline_features(patient: PatientImages, row: Mapping[Any, Any]) -> dict[str, float]:
     """Return clinical values and radiomics of one patient."""
-    return clinical_features(clinical_record(row)) | radiomics(patient)
+    return clinical_features(clinical_of(row)) | radiomics(patient)
 
 
 def training_rows(

@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inference.case import ClinicalRecord, ClinicalValue
-from inference.clinical.variables import VARIABLES, Kind
 from inference.errors import TrainingDataError
 from inference.models.outcome.crops import VOXEL_ML, PatientCrop
 from inference.models.outcome.features import patient_features
 from inference.models.protocols import Progress
 from inference.results import FloatArray
 from inference.training.cohort import NO_VALUE, Cohort, PatientImages
+from inference.training.cohort_rows import clinical_of
 from inference.training.network_channels import drawn_images
 
-_NO = frozenset({"no", "false", "0", "0.0"})
 _LEAST_ML = 0.02
 
 
@@ -36,22 +34,6 @@ def crop_of(patient: PatientImages) -> PatientCrop:
         patient.fractions.astype(np.float32) / np.float32(255.0),
         patient.lesion,
     )
-
-
-def clinical_of(row: Mapping[str, Any]) -> ClinicalRecord:
-    """Return the clinical values of a row of ``patients.csv``; other columns are not looked at."""
-    values = {}
-    for name, variable in VARIABLES.items():
-        value = row.get(name)
-        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-            continue
-        typed: float | str | bool = str(value)
-        if variable.kind is Kind.YES_NO:
-            typed = str(value).strip().lower() not in _NO
-        elif variable.kind is Kind.NUMBER:
-            typed = float(str(value))
-        values[name] = ClinicalValue(name, typed, variable.unit)
-    return ClinicalRecord(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ from inference.models.flow.conditions import (
 from inference.results import FloatArray
 from inference.settings import Regimen
 from inference.training.cohort import NO_VALUE, Cohort, FollowUpImages, PatientImages
-from inference.training.features import clinical_of, crop_of, lesion_ml
+from inference.training.cohort_rows import clinical_of
+from inference.training.features import crop_of, lesion_ml
 from inference.training.network_channels import drawn_images
 
 _MOST_TRIES = 1000

@@ -21,7 +21,7 @@ from inference.evaluation.baselines import (
     baseline_forecasters,
 )
 from inference.evaluation.extractors import Extractor
-from inference.evaluation.forecasts import CLASSES, Detail, Forecast, clinical_record
+from inference.evaluation.forecasts import CLASSES, Detail, Forecast
 from inference.evaluation.generator_evaluation import evaluate_generator
 from inference.evaluation.generator_run import prepare, run
 from inference.evaluation.kept_scores import claim
@@ -34,6 +34,7 @@ from inference.randomness import RandomStreams
 from inference.results import ResponseCategory, Tissue
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Split, write_tables
+from inference.training.cohort_rows import clinical_of
 from inference.training.crop_volumes import tissue_ml
 from tests.builders.flow_bundles import REGIMENS as SCHEDULES
 from tests.builders.flow_bundles import write_flow_bundle
@@ -137,7 +138,7 @@ def test_a_cohort_without_test_patients_is_refused(cohort, tmp_path):
 
 
 def test_missing_clinical_values_are_absent():
-    record = clinical_record({"age": 61.0, "albumin": float("nan"), "sex": "M", "cirrhosis": 0, "x": 1})
+    record = clinical_of({"age": 61.0, "albumin": float("nan"), "sex": "M", "cirrhosis": 0, "x": 1})
     assert set(record.values) == {"age", "sex", "cirrhosis"}
     assert record.values["cirrhosis"].value is False
     assert record.values["age"].unit == "years"

@@ -11,7 +11,8 @@ from inference.errors import TrainingDataError
 from inference.models.flow.conditions import CONDITIONS, MULTIPLE, without_condition
 from inference.models.flow.network import Drawn, NetworkSettings
 from inference.training.cohort import NO_VALUE, Cohort, PatientImages, Split
-from inference.training.features import clinical_of, crop_of, lesion_ml, patient_table
+from inference.training.cohort_rows import clinical_of
+from inference.training.features import crop_of, lesion_ml, patient_table
 from inference.training.generator import new_network, train_generator
 from inference.training.generator_data import Batch, Example, Examples, View, batch_of, conditions_of
 from inference.training.generator_losses import (
