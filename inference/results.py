@@ -38,6 +38,10 @@ class Reason(StrEnum):
     NOTHING_MEASURABLE = "NothingMeasurable"
     COMPARISON_NOT_SUPPORTED = "ComparisonNotSupported"
     BEYOND_FOLLOW_UP = "BeyondFollowUp"
+    TOO_FEW_EVENTS = "TooFewEvents"
+    NO_OVERLAP = "NoOverlap"
+    OUT_OF_DISTRIBUTION = "OutOfDistribution"
+    NO_EFFECT_SHOWN = "NoEffectShown"
     IMAGE_NOT_CHECKED = "ImageNotChecked"
 
 
@@ -158,6 +162,11 @@ class Box:
     def shape(self) -> tuple[int, int, int]:
         """Extent along (slice, row, column)."""
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    def slices_in(self, other: Box) -> tuple[slice, slice, slice]:
+        """Return the box as an index of an array that covers `other`, which must hold it."""
+        z, y, x = (slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, other.start, strict=True))
         return z, y, x
 
 
@@ -374,14 +383,36 @@ class TimePointKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ViableRange:
+    """Extents of viable tumour at the two ends of an interval of its volume.
+
+    Attributes
+    ----------
+    least, most : array of bool, shape of the box
+        `least` lies within what was drawn, `most` holds it.
+    """
+
+    box: Box
+    least: Mask
+    most: Mask
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedTimePoint:
-    """Images and tissue map of one regimen at one time (what a generator returns)."""
+    """Images and tissue map of one regimen at one time (what a generator returns).
+
+    Attributes
+    ----------
+    viable_range80 : ViableRange or None
+        Where viable tumour would be at the ends of its interval; None from a generator that cannot say.
+    """
 
     months: float
     kind: TimePointKind
     images: tuple[VirtualImage, ...]
     labels: TissueMap
     viable_ml_interval80: tuple[float, float]
+    viable_range80: ViableRange | None = None
 
 
 @dataclass(frozen=True, slots=True)

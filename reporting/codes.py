@@ -119,6 +119,10 @@ REASONS = {
     Reason.NOTHING_MEASURABLE: _private("HC415", "Nothing measurable"),
     Reason.COMPARISON_NOT_SUPPORTED: _private("HC416", "Comparison not supported"),
     Reason.BEYOND_FOLLOW_UP: _private("HC417", "Beyond follow-up"),
+    Reason.TOO_FEW_EVENTS: _private("HC421", "Too few events under the regimen"),
+    Reason.NO_OVERLAP: _private("HC422", "Treated groups do not overlap"),
+    Reason.OUT_OF_DISTRIBUTION: _private("HC423", "Patient outside the cohort learned from"),
+    Reason.NO_EFFECT_SHOWN: _private("HC424", "No effect of the regimens shown"),
 }
 
 # ------------------------------------------------------------------ time, regimen, risk, document

@@ -37,6 +37,7 @@ from inference.results import (
     Tissue,
     TissueMap,
     TrajectoryPoint,
+    ViableRange,
     VirtualImage,
 )
 from reporting.context import Context, Equipment
@@ -206,7 +207,12 @@ def _time_point(
     labels = tissue_map(scale, lipiodol=True)
     images = tuple(_virtual(volume, labels) for volume in baseline.volumes)
     volume = viable_ml(labels, grid)
-    generated = GeneratedTimePoint(months, kind, images, labels, (volume * 0.7, volume * 1.3))
+    extents = ViableRange(
+        labels.box,
+        labels.mask(Tissue.VIABLE) & tissue_map(scale * 0.8).mask(Tissue.VIABLE),
+        labels.mask(Tissue.VIABLE) | tissue_map(scale * 1.2).mask(Tissue.VIABLE),
+    )
+    generated = GeneratedTimePoint(months, kind, images, labels, (volume * 0.7, volume * 1.3), extents)
     no_arterial = NotAssessed(Reason.PHASE_MISSING, "mRECIST needs an arterial phase.")
     return TimePoint(
         generated=generated,

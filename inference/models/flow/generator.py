@@ -41,6 +41,7 @@ from inference.models.flow.rendering import (
 from inference.models.flow.requests import LARGEST, request_of
 from inference.models.flow.sampler import Draw, SamplerSettings, regress, sample
 from inference.models.flow.study import StudyCrop, crop_study
+from inference.models.flow.viable_range import viable_range
 from inference.models.outcome.features import clinical_features, radiomics
 from inference.models.outcome.model import Noise, OutcomeModel
 from inference.models.unchanged import without_tumour
@@ -383,8 +384,10 @@ class _Drawing:
         self, baseline: Baseline, segmentation: Segmentation, months: float, kind: TimePointKind
     ) -> GeneratedTimePoint:
         """Return images and labels of a month on the grid of the study."""
-        images, labels = draw_time_point(baseline, segmentation, self.patient.study, self.drawn(months))
-        return GeneratedTimePoint(months, kind, images, labels, self.interval(months))
+        drawn, study, interval = self.drawn(months), self.patient.study, self.interval(months)
+        images, labels = draw_time_point(baseline, segmentation, study, drawn)
+        extents = viable_range(segmentation, study, drawn.scores, labels, interval)
+        return GeneratedTimePoint(months, kind, images, labels, interval, extents)
 
 
 __all__ = ["Course", "GeneratorSettings", "LearnedGenerator", "PreparedLearned"]

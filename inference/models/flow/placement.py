@@ -62,11 +62,6 @@ def _active_box(fractions: Voxels, study: StudyCrop, within: Box) -> Box | None:
     return study.primary_box((z, y, x), within)
 
 
-def _inner(box: Box, within: Box) -> tuple[slice, slice, slice]:
-    z, y, x = (slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, within.start, strict=True))
-    return z, y, x
-
-
 # ------------------------------------------------------------------ labels
 
 
@@ -78,7 +73,7 @@ def _labels(
     box: Box,
 ) -> TissueMap:
     old = segmentation.labels
-    inner = _inner(box, old.box)
+    inner = box.slices_in(old.box)
     liver = old.tissue[inner] > Tissue.BACKGROUND
     stacked = np.stack([scores.tumour, scores.viable, scores.lipiodol])
     fine = study.to_primary(np.clip(stacked, -20.0, 20.0), box)
@@ -138,7 +133,7 @@ def _image(
         channel = 0
     scale = SCALE[volume.modality] / study.scale[volume.series_instance_uid]
     fine = study.to_primary(change[channel : channel + 1], box)[0]
-    liver = segmentation.labels.tissue[_inner(box, segmentation.labels.box)] > Tissue.BACKGROUND
+    liver = segmentation.labels.tissue[box.slices_in(segmentation.labels.box)] > Tissue.BACKGROUND
     touched = liver & (np.abs(fine) > _VISIBLE)
     return VirtualImage(
         volume.series_instance_uid, volume.phase, box, _stored(volume, box, touched, fine * np.float32(scale))

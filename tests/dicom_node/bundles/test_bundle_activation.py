@@ -18,10 +18,11 @@ from dicom_node.database import open_database
 from dicom_node.errors import ConfigurationError
 from inference.bundle_store import METADATA, BundleKind, bundle_folder, describe, seal
 from inference.errors import ModelError
-from inference.models.catalogue import LOADERS
+from inference.models.catalogue import DEFAULT_BUNDLES, LOADERS
 from tests.builders.model_bundles import damage, variant
 
 GENERATOR = BundleKind.GENERATOR
+SHIPPED = DEFAULT_BUNDLES[GENERATOR]
 
 
 @pytest.fixture
@@ -36,10 +37,9 @@ def _installed(node: Activations, tmp_path: Path, version: str) -> str:
 
 
 def test_the_shipped_bundles_are_in_force_at_first(node: Activations):
-    shipped = describe("mechanistic")
-    assert node.in_force().digests[GENERATOR] == shipped.info.sha256
-    assert node.in_force().folders[GENERATOR] == bundle_folder("mechanistic")
-    assert {b.status for b in listed(node)} == {BundleStatus.ACTIVE}
+    assert node.in_force().digests[GENERATOR] == describe(SHIPPED).info.sha256
+    assert node.in_force().folders[GENERATOR] == bundle_folder(SHIPPED)
+    assert {b.name for b in listed(node) if b.status is BundleStatus.ACTIVE} == set(DEFAULT_BUNDLES.values())
 
 
 def test_an_installed_bundle_is_a_copy_named_by_its_digest(node: Activations, tmp_path: Path):
@@ -54,7 +54,7 @@ def test_an_installed_bundle_is_a_copy_named_by_its_digest(node: Activations, tm
 
 
 def test_activation_and_rollback_go_back_one_by_one(node: Activations, tmp_path: Path, clock):
-    shipped = describe("mechanistic").info.sha256
+    shipped = describe(SHIPPED).info.sha256
     first, second = (_installed(node, tmp_path, v) for v in ("1.1.0", "1.2.0"))
     survival = node.in_force().digests[BundleKind.SURVIVAL]
     for sha256 in (first, second):
@@ -88,7 +88,7 @@ def test_an_activation_after_a_rollback_returns_to_what_was_in_force(node: Activ
 
 def test_activating_what_is_in_force_changes_nothing(node: Activations, tmp_path: Path):
     sha256 = _installed(node, tmp_path, "1.1.0")
-    node.activate("mechanistic@0.1.0")
+    node.activate(f"{SHIPPED}@{describe(SHIPPED).info.version}")
     assert node.history() == ()
     node.activate(sha256)
     node.activate(sha256)
@@ -196,7 +196,7 @@ def test_an_active_bundle_that_was_damaged_is_an_error_and_not_replaced_by_anoth
     (missing,) = (b for b in listed(node) if b.status is BundleStatus.MISSING)
     assert (missing.sha256, missing.kind, missing.in_force) == (sha256, "generator", True)
     node.roll_back(GENERATOR)
-    assert node.in_force().digests[GENERATOR] == describe("mechanistic").info.sha256
+    assert node.in_force().digests[GENERATOR] == describe(SHIPPED).info.sha256
 
 
 def test_a_model_that_cannot_be_loaded_is_not_activated(node: Activations, tmp_path: Path):

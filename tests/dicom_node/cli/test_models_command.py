@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from dicom_node.cli.main import invoke
+from inference.bundle_store import BundleKind, describe
+from inference.models.catalogue import DEFAULT_BUNDLES
 from tests.builders.model_bundles import damage, variant
 
 
@@ -36,9 +38,10 @@ def test_a_retrained_bundle_is_installed_activated_and_rolled_back(config, tmp_p
     assert (retrained["status"], retrained["origin"]) == ("active", "installed")
     assert retrained["metrics"] == {"dice": 0.5}
     assert retrained["trained_on"] == "mechanistic"
-    assert table["mechanistic", "0.1.0"]["status"] == "available"
+    shipped = describe(DEFAULT_BUNDLES[BundleKind.GENERATOR]).info
+    assert table[shipped.name, shipped.version]["status"] == "available"
     rolled = _json(capsys, "models", "rollback", "generator", "--config", config)
-    assert rolled["sha256"] == table["mechanistic", "0.1.0"]["sha256"]
+    assert rolled["sha256"] == shipped.sha256
     events = [h["event"] for h in _json(capsys, "models", "history", "--config", config)]
     assert events == ["activated", "rolled back"]
 

@@ -166,6 +166,20 @@ def test_maps_have_the_volume_of_the_trajectory(bundle, draw) -> None:
         assert ((point.labels.tissue >= Tissue.VIABLE) == (point.labels.lesion > 0)).all()
 
 
+def test_range_of_viable_tumour_has_the_volumes_of_the_interval_around_what_is_drawn(patient) -> None:
+    point = course(patient, TACE, months=(6.0,)).time_points[0]
+    extents = point.viable_range80
+    drawn = (point.labels.tissue == Tissue.VIABLE)[extents.box.slices_in(point.labels.box)]
+    assert drawn.sum() == (point.labels.tissue == Tissue.VIABLE).sum()
+    assert not (extents.least & ~drawn).any()
+    assert not (drawn & ~extents.most).any()
+    liver = (point.labels.tissue > Tissue.BACKGROUND)[extents.box.slices_in(point.labels.box)]
+    assert not (extents.most & ~liver).any()
+    voxel_ml = patient.patient.study.primary.voxel_ml
+    found = [mask.sum() * voxel_ml for mask in (extents.least, extents.most)]
+    assert found == pytest.approx(point.viable_ml_interval80, rel=0.02, abs=0.1)
+
+
 def test_each_lesion_keeps_its_number(generator) -> None:
     shown = segmented(TWO)
     labels = course(generator, TACE, shown).time_points[0].labels
