@@ -1,0 +1,1 @@
+"""Comparison of regimens for one patient, learned from patients who were treated under each."""
