@@ -21,6 +21,7 @@ from inference.training.generator_losses import (
     change_loss,
     flow_loss,
     noise_level,
+    pair_score,
     regression_loss,
     tissue_loss,
 )
@@ -166,6 +167,30 @@ def test_change_loss_follows_the_levels(example) -> None:
     for channel, level in enumerate((0.5, -0.25, -0.45, -0.75, 2.8, 2.5)):
         levels[:, channel] = level
     assert float(change_loss(Drawn(drawn.logits, levels), b)) < 0.3 * kept
+
+
+def test_two_samples_score_better_when_they_differ_as_the_truth_may(example) -> None:
+    """All of a lesion lives or all of it is dead, by lot: who always draws the mean of both scores worse."""
+    b = batch(example)
+    lesion = (b.fields[:, 3:6].sum(dim=1, keepdim=True) > 0.02).float()
+    still = torch.zeros((len(lesion), 8, *lesion.shape[2:]))
+    never = -20.0 * lesion
+    fates = {
+        name: Drawn(torch.cat([never, alive * lesion, dead * lesion, never], dim=1), still)
+        for name, alive, dead in (("lives", 20.0, -20.0), ("dies", -20.0, 20.0), ("mean", 20.0, 20.0))
+    }
+
+    def expected(first: str, second: str) -> float:
+        """Return the mean score over both truths."""
+        scores = []
+        for truth in ("lives", "dies"):
+            true = dataclasses.replace(b, fractions=fates[truth].fractions * lesion, change=0.0 * b.change)
+            scores.append(float(pair_score(fates[first], fates[second], true)))
+        return sum(scores) / 2
+
+    by_lot = sum(expected(x, y) for x in ("lives", "dies") for y in ("lives", "dies")) / 4
+    assert by_lot < 0.75 * expected("mean", "mean")
+    assert pair_score(perfect(b), perfect(b), dataclasses.replace(b, change=0.0 * b.change)) < 0.02
 
 
 def test_voxels_of_new_lesions_are_not_learned_from(example) -> None:
