@@ -93,7 +93,9 @@ def train_generator(
         within(progress, 0.2, 0.5),
         validation(held, settings, Draw.REGRESSION),
     )
+    _need_learned(regression, "regression", held)
     flow = _fit_flow(network, regression, training, held, settings, work, within(progress, 0.5, 1.0))
+    _need_learned(flow, "flow", held)
     _write_network(out, Draw.REGRESSION, regression)
     _write_network(out, Draw.FLOW, flow)
     figures["networks"] = {
@@ -112,6 +114,14 @@ def train_generator(
     metadata = _metadata(cohorts, settings, figures)
     seal(out, metadata)
     return metadata
+
+
+def _need_learned(fitted: Fitted, name: str, held: Examples) -> None:
+    if len(held) and fitted.kept_step == 0:
+        raise TrainingDataError(
+            f"the {name} network is no better on the validation patients than before its training: it would "
+            "draw the baseline again; look at learning_curve.png, and give more patients or more steps"
+        )
 
 
 def _claim(

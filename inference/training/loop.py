@@ -112,6 +112,7 @@ class Fitted:
     Attributes
     ----------
     model : with averaged weights, those of `kept_step`
+    kept_step : 0 where training never bettered the network that it started from
     kept_figure : validation at that step; NaN without validation
     skipped : steps whose gradients were not finite
     """
@@ -165,6 +166,8 @@ def fit(
     started = saved = time.monotonic()
     before = state.seconds
     losses: list[float] = []
+    if validate is not None and not state.curve:
+        _note(state, losses, validate)  # what is there before training, which it has to better
     while state.step < settings.steps and state.since_best < settings.patience:
         losses.append(_step(state, batch_loss, settings, streams.derive("step", state.step)))
         state.seconds = before + time.monotonic() - started

@@ -211,6 +211,10 @@ class ChangeNetwork(nn.Module):
         for narrow, wide in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
             self.up.append(Convolution(wide, narrow, 1))
             self.decoders.append(_Block(narrow, e, 2))
+        # Without a norm at the end what the blocks add up grows until the activation lets nothing through.
+        self.last = nn.Linear(e, 2 * widths[0])
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
         self.head = Exit(widths[0], 8 * (TISSUES + 1) + LEVELS)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
@@ -266,7 +270,8 @@ class ChangeNetwork(nn.Module):
             skip = skips.pop()
             x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest").to(skip.dtype) + skip
             x = self._at(level, decoder, x, embedding)
-        return self._drawn(self.head(_activated(x)).float(), prior)
+        scale, shift = self.last(embedding).chunk(2, dim=1)
+        return self._drawn(self.head(_activated(normalised(x, scale, shift))).float(), prior)
 
     def _down(self, level: int, x: Tensor) -> Tensor:
         if level >= _FULL_PRECISION_FROM:

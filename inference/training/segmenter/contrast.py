@@ -191,7 +191,7 @@ def ct_contrast(rng: np.random.Generator) -> Contrast:
 
 def mr_contrast(rng: np.random.Generator) -> Contrast:
     """Return an MR contrast with the liver at 100: T1, enhanced T1, T2, or drawn by lot."""
-    kind = rng.choice(["t1", "enhanced", "t2", "random"], p=[0.15, 0.3, 0.2, 0.35])
+    kind = rng.choice(["t1", "enhanced", "t2", "random"], p=[0.2, 0.4, 0.25, 0.15])
     if kind == "random":
         mean = rng.uniform(0.0, 255.0, _LABELS)
         if rng.random() < 0.7:

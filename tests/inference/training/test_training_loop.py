@@ -66,9 +66,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
-    figures = iter([5.0, 4.0, 4.5, 4.6, 4.7, 4.8])
+    figures = iter([6.0, 5.0, 4.0, 4.5, 4.6, 4.7, 4.8])
     fitted = fit(_model(), _line, _settings(500, patience=2), tmp_path, _quiet, lambda _m: next(figures))
     assert (fitted.steps, fitted.kept_step, fitted.kept_figure) == (40, 20, 4.0)
+
+
+def test_the_network_before_training_is_the_first_that_is_judged(tmp_path: Path) -> None:
+    figures = iter([3.0, 5.0, 4.0])
+    fitted = fit(_model(), _line, _settings(500, patience=2), tmp_path, _quiet, lambda _m: next(figures))
+    assert (fitted.kept_step, fitted.kept_figure) == (0, 3.0)
+    assert (tmp_path / "learning_curve.csv").read_text().splitlines()[1].startswith("0,nan,3.0,")
 
 
 def test_a_step_with_gradients_that_are_not_finite_is_left_out(tmp_path: Path) -> None:
