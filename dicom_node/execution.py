@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_node.bundles.loading import load_bundles
-from dicom_node.errors import PermanentError
+from dicom_node.errors import PermanentError, TransientError
 from dicom_node.forecast import Order, forecast, write_proposal
 from dicom_node.jobs.engine import Report
 from dicom_node.jobs.ledger import Plan, ResultRow, RevisionRow
 from dicom_node.settings import NodeSettings, Outputs
 from dicom_node.worker import Execute, HeldForReview, JobOrder, proposal_folder
-from inference.clinical.records import clinical_record
-from inference.errors import ReviewNeeded
+from inference.case import ClinicalRecord
+from inference.clinical.sources.table import study_record
+from inference.errors import ClinicalSourceAway, ReviewNeeded
 from inference.settings import Doubtful
 from reporting.outputs import WrittenObject
 
@@ -50,8 +51,16 @@ def _order(order: JobOrder, plan: Plan, settings: NodeSettings) -> Order:
         job_time=datetime.fromtimestamp(order.revision.job_time, UTC),
         pipeline=pipeline,
         outputs=tuple(Outputs(o) for o in plan.outputs),
-        clinical=clinical_record(settings.clinical_file, files),
+        clinical=_clinical(settings, files),
     )
+
+
+def _clinical(settings: NodeSettings, files: Sequence[Path]) -> ClinicalRecord:
+    """Return the clinical values of the study; a source that is away is asked again with the job."""
+    try:
+        return study_record(settings.clinical_sources, files)
+    except ClinicalSourceAway as error:
+        raise TransientError(str(error)) from error
 
 
 def _rows(

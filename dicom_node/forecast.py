@@ -105,12 +105,23 @@ def job_key(
         "pipeline": order.pipeline.model_dump(mode="json"),
         "outputs": [str(o) for o in order.outputs],
         "clinical": {n: [str(v.value), v.unit] for n, v in sorted(order.clinical.values.items())},
+        **_over_time_and_in_words(order.clinical),
         "job_time": order.job_time.astimezone(UTC).isoformat(),
         "equipment": [str(v) for v in (MANUFACTURER, version("hepatocast"), settings.device_serial_number)],
         "qualification": settings.content_qualification,
         "backend": backend(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _over_time_and_in_words(clinical: ClinicalRecord) -> dict[str, Any]:
+    """Return what a record holds beside its values, nothing where it holds nothing."""
+    facts: dict[str, Any] = {}
+    if clinical.dated:
+        facts["dated"] = [[v.name, v.days, v.value] for v in clinical.dated]
+    if clinical.texts:
+        facts["texts"] = [[t.source, t.encoder, list(t.vector)] for t in clinical.texts]
+    return facts
 
 
 def forecast(

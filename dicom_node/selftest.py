@@ -29,6 +29,7 @@ from dicom_node.network.scp import listening, port_file
 from dicom_node.network.scu import echo
 from dicom_node.outbox import Outbox
 from dicom_node.settings import NodeSettings, PeerSettings
+from inference.clinical.sources.table import source_states
 from inference.errors import ModelError
 from inference.models.plugins.table import plugin_states
 from inference.provenance import MANUFACTURER
@@ -95,6 +96,12 @@ def check_models(settings: NodeSettings) -> Iterator[Check]:
         yield Check("models", "bundles in force", True, f"{kinds}: verified and loaded")
     for state in plugin_states(settings.models):
         yield Check("models", f"segmenter {state.name}", state.available, state.detail)
+
+
+def check_clinical(settings: NodeSettings) -> Iterator[Check]:
+    """Check that each source of clinical values can be asked."""
+    for name, problem in source_states(settings.clinical_sources):
+        yield Check("clinical values", name, problem is None, problem or "can be asked")
 
 
 def check_peer(settings: NodeSettings, peer: PeerSettings, clock: Clock) -> Iterator[Check]:

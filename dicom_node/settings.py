@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 import dicom_node
 from dicom_node.errors import ConfigurationError
+from inference.clinical_settings import ClinicalSettings
 from inference.model_settings import ModelSettings
 from inference.settings import Frozen, Months, PipelineSettings, Regimen, SegmentationLimits
 
@@ -155,6 +156,7 @@ class NodeSettings(Frozen):
     content_qualification: str = Field("RESEARCH", pattern="^(RESEARCH|PRODUCT)$")
     device_serial_number: str = Field("1", max_length=64)
     clinical_file: Path | None = None
+    clinical: ClinicalSettings = ClinicalSettings()
     listener: ListenerSettings = ListenerSettings()
     peers: tuple[PeerSettings, ...] = ()
     assembly: AssemblySettings = AssemblySettings()
@@ -193,6 +195,11 @@ class NodeSettings(Frozen):
             if peer.name == name:
                 return peer
         raise ConfigurationError(f"no peer is named {name!r}; add it under peers:")
+
+    @property
+    def clinical_sources(self) -> ClinicalSettings:
+        """Sources of clinical values in the order in which they are asked, `clinical_file` first."""
+        return self.clinical.after_file(self.clinical_file)
 
     def pipeline(self, regimen_ids: Sequence[str] = (), months: Sequence[float] = ()) -> PipelineSettings:
         """Return the settings of one job; what is not named comes from the defaults."""

@@ -9,7 +9,9 @@
     │   ├── ReviewNeeded     outlines of a program that a person has to look at first
     │   ├── ClinicalError    a clinical value with an unknown unit or an implausible size
     │   └── UnsupportedRegimen    a regimen that no bundle covers
-    └── ModelError           a bundle is damaged, unverified or failed to compute
+    ├── ClinicalSourceAway   a source of clinical values does not answer; worth asking again
+    ├── ModelError           a bundle is damaged, unverified or failed to compute
+    └── PredictionsError     a folder of predictions cannot be read, or is not what it says
 
 Every message is one sentence for a radiologist, and names no patient.
 """
@@ -65,6 +67,10 @@ class ClinicalError(RejectedInput):
     """A clinical value has an unknown unit or an implausible size."""
 
 
+class ClinicalSourceAway(InferenceError):
+    """A source of clinical values does not answer, or not as it is configured; worth asking again."""
+
+
 class UnsupportedRegimen(RejectedInput):
     """No bundle is trained or parameterised for the regimen."""
 
@@ -75,3 +81,7 @@ class ModelError(InferenceError):
 
 class TrainingDataError(InferenceError):
     """A cohort or a training table cannot be read, or lacks what a training needs."""
+
+
+class PredictionsError(InferenceError):
+    """A folder of predictions cannot be read, lacks a patient, or holds what is no prediction."""

@@ -4,7 +4,7 @@
 # Arguments are further packages.
 set -eu
 
-packages="orthanc orthanc-dicomweb orthanc-gdcm dcmtk dicom3tools pixelmed-apps strace $*"
+packages="orthanc orthanc-dicomweb orthanc-gdcm dcmtk dicom3tools pixelmed-apps strace postgresql $*"
 missing=""
 for package in $packages; do
     if ! dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed'; then

@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dicom_node.cli.assess_patients import OutFile, eligibility, scores, toxicity
+from dicom_node.cli.assess_samplesize import samplesize
+from dicom_node.cli.sheets import Sheet, check_out, show_or_write
+
 if TYPE_CHECKING:
     from inference.clinical.assessments import AssessedTable
     from inference.clinical.rates import Proportion
@@ -21,6 +25,12 @@ def assess() -> None:
     """Clinical calculators on a CSV table."""
 
 
+app.command()(scores)
+app.command()(eligibility)
+app.command()(toxicity)
+app.command()(samplesize)
+
+
 @app.command()
 def response(
     table: Annotated[Path, typer.Argument(help="CSV with baseline_mm, current_mm and optional columns.")],
@@ -29,6 +39,7 @@ def response(
         typer.Option(help="recist11: diameters of whole lesions; mrecist: of their viable parts."),
     ] = "recist11",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    out: OutFile = None,
 ) -> None:
     """Response category of every row, and the rates with exact 95 % limits.
 
@@ -39,8 +50,13 @@ def response(
     """
     from inference.clinical.assessments import Criteria, assess_table
 
+    check_out(out)
     result = assess_table(table, Criteria(criteria))
-    if as_json:
+    if out is not None:
+        rows = tuple((row.row, row.category.value, row.change_pct) for row in result.rows)
+        sheet = Sheet(("row", "category", "change_pct"), rows)
+        show_or_write(sheet, sheet, out)
+    elif as_json:
         typer.echo(json.dumps({"criteria": criteria, **asdict(result)}, indent=1))
     else:
         typer.echo(_text(result))

@@ -25,18 +25,20 @@ def check(
     For the models: the bundles in force are verified and loaded; each site segmenter of the configuration
     is available, or it is said why not.
 
+    For the sources of clinical values: each file is read, each database asked, each encoder loaded.
+
     For each peer: C-ECHO, which kinds of objects it accepts, C-FIND where it is configured, and a
     marked test object (patient HEPATOCAST-CHECK) that is stored, committed and read back.
 
     Exit codes: 0 all is well, 1 something is not, 2 the configuration is wrong.
     """
     from dicom_node.clock import system_clock
-    from dicom_node.selftest import check_machine, check_models, check_peer
+    from dicom_node.selftest import check_clinical, check_machine, check_models, check_peer
     from dicom_node.settings import load_settings
 
     settings = load_settings(config or [])
     peers = settings.peers if pacs is None else (settings.peer(pacs),)
-    found = [*check_machine(settings), *check_models(settings)]
+    found = [*check_machine(settings), *check_models(settings), *check_clinical(settings)]
     for peer in peers:
         found += check_peer(settings, peer, system_clock)
     if as_json:

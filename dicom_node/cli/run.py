@@ -22,7 +22,11 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the objects and result.json; made if absent.")],
     clinical: Annotated[
-        Path | None, typer.Option(help="JSON or CSV of clinical values, keyed by study or patient.")
+        Path | None,
+        typer.Option(
+            help="JSON or CSV of clinical values, keyed by study or patient; asked before the sources of the "
+            "configuration."
+        ),
     ] = None,
     regimen: Annotated[
         list[str] | None, typer.Option(help="Regimen of regimens.yaml; may be given several times.")
@@ -55,7 +59,7 @@ def run(
     from dicom_node.bundles.loading import load_bundles, models_of
     from dicom_node.forecast import Order, forecast, write_proposal
     from dicom_node.settings import load_settings
-    from inference.clinical.records import clinical_record
+    from inference.clinical.sources.table import study_record
     from inference.errors import ReviewNeeded
 
     settings: NodeSettings = load_settings(config or [])
@@ -66,7 +70,7 @@ def run(
         files=files,
         job_time=_job_time(at),
         pipeline=settings.pipeline(regimen or (), month or ()).model_copy(update={"doubtful": doubtful}),
-        clinical=clinical_record(clinical, files),
+        clinical=study_record(settings.clinical.after_file(clinical or settings.clinical_file), files),
     )
     bundles = load_bundles(models_of(settings), settings)
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
@@ -34,7 +36,8 @@ STORAGE_CLASSES: dict[UID, str] = {
     UID("1.2.840.10008.5.1.4.1.1.88.34"): "Comprehensive 3D SR Storage",
 }
 """What can be the input of a forecast, or describe it. Nothing else is kept, so nothing else is
-accepted: secondary captures and PDFs of a study stay where they are."""
+accepted: secondary captures of a study stay where they are, and its PDFs unless `clinical.sources` of the
+configuration read them."""
 
 UNCOMPRESSED: tuple[UID, ...] = (
     ExplicitVRLittleEndian,
@@ -66,14 +69,20 @@ def readable_transfer_syntaxes() -> tuple[UID, ...]:
     return (*UNCOMPRESSED, *compressed)
 
 
-def supported_contexts() -> list[PresentationContext]:
+def supported_contexts(further: Iterable[str] = ()) -> list[PresentationContext]:
     """Return the presentation contexts of the listener.
+
+    Parameters
+    ----------
+    further : iterable of str
+        SOP classes that the configuration asks for beside `STORAGE_CLASSES`.
 
     Storage commitment is accepted in both roles: others ask us to commit (N-ACTION), and a PACS
     answers our own requests over an association that it opens (N-EVENT-REPORT, PS3.4 J.3.3).
     """
     syntaxes: list[str | UID] = list(readable_transfer_syntaxes())
-    contexts = [build_context(uid, syntaxes) for uid in STORAGE_CLASSES]
+    classes = dict.fromkeys((*STORAGE_CLASSES, *map(UID, further)))
+    contexts = [build_context(uid, syntaxes) for uid in classes]
     contexts.append(build_context(VERIFICATION, list(UNCOMPRESSED)))
     commitment = build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED))
     commitment.scu_role = True

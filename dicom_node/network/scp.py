@@ -96,7 +96,8 @@ def listening(
 def _server(settings: NodeSettings, handlers: Handlers, decide: Admission) -> GuardedServer:
     listener = settings.listener
     try:
-        return GuardedServer(listener, supported_contexts(), list(handlers.table()), decide)
+        contexts = supported_contexts(settings.clinical.sop_classes)
+        return GuardedServer(listener, contexts, list(handlers.table()), decide)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {listener.host}:{listener.port} ({error.strerror}); "

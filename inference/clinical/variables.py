@@ -161,3 +161,11 @@ _TABLE = (
 
 VARIABLES: Mapping[str, Variable] = {v.name: v for v in _TABLE}
 """All variables by name, in the order in which people read them."""
+
+_BODY = (
+    _number("weight", "Body weight", "kg", {"kg": 1.0, "g": 0.001}, (20, 400), "29463-7"),
+    _number("height", "Body height", "cm", {"cm": 1.0, "m": 100.0}, (80, 250), "8302-2"),
+)
+
+BODY: Mapping[str, Variable] = {v.name: v for v in _BODY}
+"""What sources may give beside the variables; no score and no model uses them."""

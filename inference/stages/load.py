@@ -187,7 +187,7 @@ def _seen(volume: SeriesVolume, reader: PhaseReader) -> SeriesEvidence:
 
 def _nothing_chosen(selection: Selection) -> str:
     if not selection.rejected:
-        return "the study has no image series"
+        return "the study has no image series of CT or MR"
     reasons = "; ".join(sorted({r.reason for r in selection.rejected})[:4])
     return f"the study has no CT or MR series that can be used: {reasons}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from inference.case import Case, Phase, Series
+from inference.case import Case, Phase, Series, SeriesRole
 from inference.imaging.attributes import text
 from inference.imaging.phase import PhaseFinding
 from inference.imaging.phase_evidence import evidence_of, settle
@@ -26,8 +26,8 @@ def select(case: Case) -> Selection:
     usable: list[Series] = []
     rejected: list[RejectedSeries] = []
     for series in case.series:
-        if is_segmentation(series.instances[0].header):
-            continue
+        if is_segmentation(series.instances[0].header) or series.role is SeriesRole.DSA:
+            continue  # An angiography is listed in the case, and neither chosen nor refused.
         reason = unusable_reason(series, segmented=series.series_instance_uid in referenced)
         if reason is None:
             usable.append(series)

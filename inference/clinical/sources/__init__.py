@@ -1,0 +1,1 @@
+"""Sources of clinical values beside files: SQL tables, DICOM attributes, structured reports, report texts."""
