@@ -124,6 +124,7 @@ class BundleKind(StrEnum):
     PHASE = "phase"
     GENERATOR = "generator"
     SURVIVAL = "survival"
+    COMPARISON = "comparison"
 
 
 @dataclass(frozen=True, slots=True)

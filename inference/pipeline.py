@@ -16,6 +16,7 @@ from pathlib import Path
 from inference.bundle_store import BundleKind
 from inference.case import Case
 from inference.clinical.summary import summarise, with_imaging
+from inference.comparison.stored import ComparisonModel
 from inference.errors import ModelError
 from inference.imaging.measurement import liver_ml
 from inference.imaging.phase_evidence import PhaseReader
@@ -27,7 +28,7 @@ from inference.randomness import RandomStreams
 from inference.results import BundleInfo, RegimenForecast, StudyResults
 from inference.settings import PipelineSettings
 from inference.stages.check_images import check_images
-from inference.stages.compare import compare
+from inference.stages.compare import compare, compare_learned
 from inference.stages.generate import generate
 from inference.stages.load import load
 from inference.stages.respond import measure_baseline, respond
@@ -35,7 +36,13 @@ from inference.stages.segment import segment
 from inference.stages.selection import select
 from inference.stages.survive import survive
 
-_SERVED = (BundleKind.SEGMENTER, BundleKind.PHASE, BundleKind.GENERATOR, BundleKind.SURVIVAL)
+_SERVED = (
+    BundleKind.SEGMENTER,
+    BundleKind.PHASE,
+    BundleKind.GENERATOR,
+    BundleKind.SURVIVAL,
+    BundleKind.COMPARISON,
+)
 """Parts of the forecast that `run` has a place for."""
 
 
@@ -48,6 +55,7 @@ class Bundles:
     survival: SurvivalModel
     phase: PhaseReader | None = None
     outliner: LesionOutliner | None = None
+    comparison: ComparisonModel | None = None
 
     @classmethod
     def shipped(cls) -> Bundles:
@@ -87,6 +95,7 @@ class Bundles:
             survival=models[BundleKind.SURVIVAL],
             phase=models.get(BundleKind.PHASE),
             outliner=own,
+            comparison=models.get(BundleKind.COMPARISON),
         )
 
     def infos(self) -> Mapping[str, BundleInfo]:
@@ -96,7 +105,11 @@ class Bundles:
             "generator": self.generator.info,
             "survival": self.survival.info,
         }
-        return found if self.phase is None else {**found, "phase": self.phase.info}
+        if self.phase is not None:
+            found["phase"] = self.phase.info
+        if self.comparison is not None:
+            found["comparison"] = self.comparison.info
+        return found
 
 
 @dataclass(slots=True)
@@ -171,7 +184,10 @@ def run(
         clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
         survival = survive(clinical, lesions, settings, bundles.survival)
     with stages.stage("compare", "comparing regimens", 0.99):
-        comparison = compare(survival, settings, bundles.survival, courses)
+        if bundles.comparison is None:
+            comparison = compare(survival, settings, bundles.survival, courses)
+        else:
+            comparison = compare_learned(clinical, settings, bundles.comparison, courses)
     return StudyResults(
         baseline=baseline,
         segmentation=segmentation,

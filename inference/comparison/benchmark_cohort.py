@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from pydantic import Field
 from scipy.special import expit, gammaincinv
@@ -210,7 +211,7 @@ def _log_medians(parameters: BenchmarkParameters, rules: Scenario, people: _Peop
 
 def _assigned(
     parameters: BenchmarkParameters, rules: Scenario, people: _People, rng: np.random.Generator
-) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+) -> npt.NDArray[np.intp]:
     logits = []
     for regimen in parameters.regimens:
         terms = dict(parameters.assignment.get(regimen, {}))
@@ -221,12 +222,13 @@ def _assigned(
         logits.append(logit)
     # The largest of logits with Gumbel noise is a draw from their multinomial distribution.
     noisy = np.stack(logits, axis=1) + rng.gumbel(size=(len(people.hidden), len(logits)))
-    return np.argmax(noisy, axis=1)
+    chosen: npt.NDArray[np.intp] = np.argmax(noisy, axis=1)
+    return chosen
 
 
 def _followed(
     parameters: BenchmarkParameters, log_median: FloatArray, rng: np.random.Generator
-) -> tuple[FloatArray, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Return months and events; time is the median times a generalised gamma factor of median 1.
 
     Prentice 1974, Biometrika 61:539: (sigma / q) log(q^2 G), G gamma of shape 1 / q^2.

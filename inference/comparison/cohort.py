@@ -54,7 +54,9 @@ class ComparisonCohort:
         if len(set(self.regimens)) < len(self.regimens) or len(self.regimens) < 2:
             raise ValueError("a comparison needs at least two regimens, each named once")
         lacking = [
-            name for name, ok in zip(self.names, np.isfinite(self.covariates).all(0), strict=True) if not ok
+            name
+            for name, own in zip(self.names, self.covariates.T, strict=True)
+            if not np.isfinite(own).all()
         ]
         if lacking:
             raise ValueError(f"values are missing in {', '.join(lacking)}: leave the patients out or impute")

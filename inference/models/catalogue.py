@@ -27,8 +27,13 @@ LOADERS: Mapping[tuple[BundleKind, str], str] = {
     (BundleKind.GENERATOR, "mechanistic"): "inference.models.mechanistic:MechanisticGenerator.from_bundle",
     (BundleKind.GENERATOR, "flow"): "inference.models.flow.generator:LearnedGenerator.from_bundle",
     (BundleKind.SURVIVAL, "cox"): "inference.models.cox:load_cox_model",
+    (
+        BundleKind.SURVIVAL,
+        "protocol_survival",
+    ): "inference.models.survival.model:ProtocolSurvivalModel.from_bundle",
     (BundleKind.PHASE, "phase_perceptron"): "inference.models.phase:PhaseClassifier.from_bundle",
     (BundleKind.SEGMENTER, "unet"): "inference.models.unet:UnetSegmenter.from_bundle",
+    (BundleKind.COMPARISON, "regimens"): "inference.comparison.stored:load_comparison",
 }
 """What reads a bundle, by kind and format: a callable of the bundle's folder, as ``module:name``."""
 

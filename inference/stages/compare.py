@@ -1,15 +1,20 @@
-"""Comparison of regimens: the seam, and what can honestly be said today.
+"""Comparison of regimens: by a learned comparison where the site has one, otherwise a refusal.
 
 The protocol prefers a regimen when its expected median survival is more than 3 months longer with more
 than 80 % confidence. That needs survival estimates under every regimen for the same patient, overlap of
-the treated groups and a test that treatment effects differ at all. A model that covers one regimen
-gives none of these, so the comparison is refused and nothing is recommended.
+the treated groups and a test that treatment effects differ at all; `inference.comparison` has them. A
+survival model that covers one regimen gives none of these: without a learned comparison nothing is
+recommended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from inference.case import ClinicalRecord
+from inference.comparison.engine import compare_patient
+from inference.comparison.results import RegimenComparison
+from inference.comparison.stored import ComparisonModel
 from inference.models.protocols import SurvivalModel
 from inference.results import (
     Comparison,
@@ -40,7 +45,7 @@ def compare(
     Returns
     -------
     NotAssessed
-        Always, until a survival model gives counterfactual estimates for more than one regimen.
+        Always: a survival model alone says nothing of what another treatment would have done.
     """
     names = {regimen.id: regimen.name for regimen in settings.regimens}
     covered = [names[key] for key, value in survival.items() if isinstance(value.os, SurvivalCurve)]
@@ -55,3 +60,65 @@ def compare(
             if course.not_assessed is not None
         ),
     )
+
+
+def compare_learned(
+    clinical: ClinicalRecord,
+    settings: PipelineSettings,
+    model: ComparisonModel,
+    courses: Sequence[GeneratedCourse] = (),
+) -> Comparison | NotAssessed:
+    """Compare the regimens by what was learned from patients who were treated with each.
+
+    Parameters
+    ----------
+    clinical : ClinicalRecord
+        The model's covariates are looked up by the names of the variable table, in its units.
+    model : ComparisonModel
+    courses : sequence of GeneratedCourse
+        What was drawn; a regimen under which nothing was is never recommended.
+
+    Returns
+    -------
+    NotAssessed
+        A covariate of the model is missing.
+    """
+    found = compare_patient(model.learned, _numbers(clinical))
+    if isinstance(found, NotAssessed):
+        return found
+    drawn = {course.regimen_id for course in courses if course.not_assessed is None}
+    reasons = (*(reason.detail for reason in found.reasons), *_told(found, settings), *found.notes)
+    if found.recommended is not None and found.recommended not in drawn:
+        withheld = (
+            f"{found.recommended} meets the rule, but nothing was forecast under it, so it is not preferred."
+        )
+        return Comparison(None, None, None, (withheld, *reasons), model.demonstration)
+    return Comparison(found.recommended, found.benefit_months, found.confidence, reasons, model.demonstration)
+
+
+def _numbers(clinical: ClinicalRecord) -> dict[str, float | None]:
+    return {
+        name: float(given.value)
+        for name, given in clinical.values.items()
+        if isinstance(given.value, int | float)
+    }
+
+
+def _told(found: RegimenComparison, settings: PipelineSettings) -> list[str]:
+    """Say what the preferred regimen was held against, and which ones the comparison does not know."""
+    told = []
+    if found.recommended is not None and found.against is not None:
+        pair = found.pair(found.recommended, found.against)
+        told.append(
+            f"Held against {found.against}{'; the benefit is a lower bound' if pair.at_least else ''}."
+        )
+        if pair.e_value is not None:
+            told.append(
+                f"E-value {pair.e_value.of_estimate:.1f}, limit {pair.e_value.of_limit:.1f}: so strongly "
+                "would a hidden confounder have to be tied to regimen and death to explain the benefit away."
+            )
+    known = {estimate.regimen_id for estimate in found.regimens}
+    unknown = [regimen.name for regimen in settings.regimens if regimen.id not in known]
+    if unknown:
+        told.append(f"Not compared, for the cohort had no such patients: {', '.join(unknown)}.")
+    return told

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
 from inference.case import ClinicalRecord, ClinicalValue
+from inference.comparison.benchmark_cohort import BenchmarkReplicate, draw_replicate, load_benchmark
+from inference.comparison.confidence import IDENTITY
+from inference.comparison.judgement import judge
+from inference.comparison.learned import LearnedComparison, learn
+from inference.comparison.rule import ComparisonRule
+from inference.comparison.stored import ComparisonModel
 from inference.errors import UnsupportedRegimen
 from inference.models.cox import load_cox_model
-from inference.results import BundleInfo, GeneratedCourse, NotAssessed, Reason, Survival, SurvivalCurve
+from inference.randomness import RandomStreams
+from inference.results import (
+    BundleInfo,
+    Comparison,
+    GeneratedCourse,
+    NotAssessed,
+    Reason,
+    Survival,
+    SurvivalCurve,
+)
 from inference.settings import PipelineSettings, Regimen
-from inference.stages.compare import compare
+from inference.stages.compare import compare, compare_learned
 from inference.stages.survive import survive
 
 SETTINGS = PipelineSettings(
@@ -86,3 +106,58 @@ def test_comparison_names_each_regimen_that_was_not_forecast_with_its_reason() -
     assert isinstance(said, NotAssessed)
     assert isinstance(complete, NotAssessed)
     assert said.detail == f"{complete.detail} TACE was not forecast: {refusal.detail}"
+
+
+# ------------------------------------------------------------------ a learned comparison
+
+
+@pytest.fixture(scope="module")
+def learned() -> tuple[BenchmarkReplicate, ComparisonModel]:
+    streams = RandomStreams(100_321)
+    replicate = draw_replicate(load_benchmark(), "heterogeneous", streams, 0)
+    found = learn(replicate.cohort, ComparisonRule(draws=300), IDENTITY, streams.derive("draws"))
+    assert isinstance(found, LearnedComparison)
+    return replicate, ComparisonModel(BundleInfo("compared", "1", "0", "simulated: benchmark"), found)
+
+
+def drawn(*ids: str) -> list[GeneratedCourse]:
+    refusal = NotAssessed(Reason.REGIMEN_NOT_COVERED, "not trained on it.")
+    return [GeneratedCourse(r.id, (), (), None if r.id in ids else refusal) for r in SETTINGS.regimens]
+
+
+def record(names: Sequence[str], row: Sequence[float]) -> ClinicalRecord:
+    return ClinicalRecord(
+        {name: ClinicalValue(name, float(value)) for name, value in zip(names, row, strict=True)}
+    )
+
+
+def test_a_learned_comparison_prefers_a_regimen_that_was_forecast(learned) -> None:
+    replicate, model = learned
+    judged = judge(model.learned, replicate.covariates)
+    row = replicate.covariates[int(np.argmax(judged.recommended == 2))]
+    clinical = record(model.learned.names, row)
+    found = compare_learned(clinical, SETTINGS, model, drawn("tace", "haic", "tace_systemic"))
+    assert isinstance(found, Comparison)
+    assert found.recommended == "tace_systemic"
+    assert found.demonstration
+    assert found.benefit_months is not None
+    assert found.benefit_months > 3
+    assert any(r.startswith("E-value") for r in found.reasons)
+    withheld = compare_learned(clinical, SETTINGS, model, drawn("tace", "haic"))
+    assert isinstance(withheld, Comparison)
+    assert withheld.recommended is None
+    assert "nothing was forecast" in withheld.reasons[0]
+
+
+def test_a_learned_comparison_asks_for_what_is_missing_and_names_unknown_regimens(learned) -> None:
+    replicate, model = learned
+    missing = compare_learned(RECORD, SETTINGS, model)
+    assert isinstance(missing, NotAssessed)
+    assert missing.reason is Reason.CLINICAL_VALUES_MISSING
+    more = PipelineSettings(
+        regimens=(*SETTINGS.regimens, Regimen(id="tace_lenvatinib", name="TACE + lenvatinib", source="test"))
+    )
+    clinical = record(model.learned.names, replicate.covariates[0])
+    found = compare_learned(clinical, more, model, drawn("tace"))
+    assert isinstance(found, Comparison)
+    assert any("TACE + lenvatinib" in reason for reason in found.reasons)
