@@ -7,18 +7,91 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dicom_node.cli.evaluate_predictions import evaluate_folder
+from dicom_node.cli.evaluate_tables import TableRequest, evaluate_tables, public_names
 from dicom_node.cli.terminal import progress_bar
 
 if TYPE_CHECKING:
     from inference.evaluation.generator_output import Evaluation
     from inference.evaluation.segmentation_run import SegmenterReport
 
-_GENERATOR, _SEGMENTER = "For a generator", "For a segmenter"
+_GENERATOR, _SEGMENTER, _PREDICTIONS = "For a generator", "For a segmenter", "For predictions"
+_TABLES = "For the survival model on tables"
 
 
 def evaluate(
-    model: Annotated[Literal["generator", "segmenter"], typer.Option(help="What is measured.")],
     out: Annotated[Path, typer.Option(help="Folder for the tables and pictures; made if absent.")],
+    model: Annotated[
+        Literal["generator", "segmenter"] | None,
+        typer.Option(help="What is measured, where it is not a folder of predictions."),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with outcomes.csv, models.json and a table for each model and end point.",
+            rich_help_panel=_PREDICTIONS,
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=20, help="Resamples of the bootstrap.", rich_help_panel=_PREDICTIONS)
+    ] = 1000,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of outcomes.csv that forms subgroups; several times. Without any: age, and all "
+            "columns of a few values.",
+            rich_help_panel=_PREDICTIONS,
+        ),
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="CSV file with a row for each patient.", rich_help_panel=_TABLES),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="Its column of follow-up, in any unit.", rich_help_panel=_TABLES)
+    ] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(
+            help="Its column of whether the event was seen (1/0, true/false, yes/no).",
+            rich_help_panel=_TABLES,
+        ),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column that is no covariate, such as an identifier; several times.", rich_help_panel=_TABLES
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="All public tables.", rich_help_panel=_TABLES)
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One public table: gbsg2, whas500, pbc or flchain; several times.", rich_help_panel=_TABLES
+        ),
+    ] = None,
+    hcc_tace_seg: Annotated[
+        Path | None,
+        typer.Option(help="Clinical table of HCC-TACE-Seg, version 2, as CSV.", rich_help_panel=_TABLES),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Other model: cox-ridge, forest or no-covariates; several times. Without any: cox-ridge and "
+            "forest.",
+            rich_help_panel=_TABLES,
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Divisions into folds; without it five below 1000 patients, else one.",
+            rich_help_panel=_TABLES,
+        ),
+    ] = None,
     bundle: Annotated[
         str | None, typer.Option(help="Bundle of the model: a shipped name or a folder.")
     ] = None,
@@ -94,7 +167,15 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random draw.")] = 0,
     config: Annotated[list[Path] | None, typer.Option(help="Settings over the packaged defaults.")] = None,
 ) -> None:
-    """Measure a generator or a segmenter on patients it was not trained on; writes Markdown, JSON and PNG.
+    """Measure models on patients they were not trained on: predictions, a generator, or a segmenter.
+
+    Predictions of survival and response, of any model, are read from a folder: outcomes.csv (patient,
+    centre, split, regimen, os_months, os_event, pfs_months, pfs_event, response, and baseline columns),
+    models.json (name, title, arm and end_points of each model), and MODEL.os.csv, MODEL.pfs.csv (patient,
+    risk, s@12, s@24, s@36) and MODEL.response.csv (patient, probability). report.html and report.pdf give
+    discrimination, calibration, decision curves, risk groups, subgroups, paired differences and the arms of
+    the protocol with bootstrap intervals, and fill the TRIPOD+AI checklist; metrics.json is the same for
+    programs. What cannot be computed is listed with the reason.
 
     A generator is asked about one random regimen and month for each test patient of a prepared cohort, and
     compared with doing nothing, a uniform change, the mean and the distribution of its regimen, ridge on
@@ -109,12 +190,45 @@ def evaluate(
     A segmenter is measured on cases with a reference: Dice and surface distances of liver and tumour, and
     lesions found and missed.
 
+    The survival model itself, fitted to clinical columns alone, is compared with a Cox model with ridge
+    penalty and a random survival forest by repeated five-fold cross-validation, on a table of your own, on
+    public ones, or on HCC-TACE-Seg: Harrell's and Uno's C, integrated Brier score, paired differences, in
+    tables.md and tables.json. Nothing is tuned on patients that it is measured on. Public tables and the
+    forest need the extra packages of pip install 'hepatocast[evaluation]'.
+
+    Example: hepatocast evaluate --public --out report/
+
+    Example: hepatocast evaluate --table patients.csv --time os_months --event os_event --leave-out patient_id
+    --out report/
+
+    Example: hepatocast evaluate --predictions predictions/ --out report/
+
     Example: hepatocast evaluate --model generator --bundle my_bundle/ --cohort cohort/ --cohort shifted/
     --out report/
 
     Example: hepatocast evaluate --model segmenter --bundle segmenter --data cases/ --liver 1 --liver 2
     --tumour 2 --out report/
     """
+    if any((table, public, only, hcc_tace_seg)):
+        request = TableRequest(
+            file=table,
+            time=time,
+            event=event,
+            left_out=tuple(leave_out or ()),
+            public=public_names(public, only or ()),
+            hcc_tace_seg=hcc_tace_seg,
+            against=tuple(against or ("cox-ridge", "forest")),
+            seeds=repeats,
+        )
+        evaluate_tables(request, out)
+        return
+    if (model is None) == (predictions is None):
+        raise typer.BadParameter(
+            "give a folder of predictions, a model, or a table", param_hint="--predictions"
+        )
+    if predictions is not None:
+        evaluate_folder(predictions, draws, seed, subgroup or [], out)
+        return
     from inference.evaluation.questions import Plan
 
     if model == "segmenter":

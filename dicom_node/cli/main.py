@@ -16,6 +16,7 @@ from dicom_node.cli import (
     calibrate_simulation,
     check,
     cohort,
+    comparison,
     demo,
     evaluate,
     jobs,
@@ -71,6 +72,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(assess.app, name="assess")
 app.add_typer(cohort.app, name="cohort")
+app.add_typer(comparison.app, name="comparison")
 app.add_typer(train.app, name="train")
 app.add_typer(reader_study.app, name="reader-study")
 

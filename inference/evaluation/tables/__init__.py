@@ -1,0 +1,1 @@
+"""Compares survival models on tables by one frozen protocol of repeated cross-validation."""

@@ -1,0 +1,191 @@
+"""The protocol's survival model, served from a bundle: a `inference.models.protocols.SurvivalModel`.
+
+Without images it forecasts from clinical values and regimen; images at baseline and at virtual time
+points add to that. Where more than half of what the clinical part uses is missing, and there is no
+image, nothing is assessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from inference.bundle_store import bundle_folder, load_metadata
+from inference.case import ClinicalRecord
+from inference.clinical.summary import with_imaging
+from inference.clinical.variables import VARIABLES
+from inference.models.survival.columns import clinical_columns
+from inference.models.survival.files import read_model
+from inference.models.survival.fitted import REGIMEN, Explanation, FittedSurvival, Inputs
+from inference.models.survival.hazards import median_time, restricted_mean
+from inference.models.survival.tokens import Images, no_images
+from inference.results import (
+    BundleInfo,
+    FloatArray,
+    LesionMeasurement,
+    NotAssessed,
+    Reason,
+    Survival,
+    SurvivalCurve,
+)
+from inference.settings import Regimen
+
+FORMAT = "protocol_survival"
+"""``format`` of the bundle's metadata."""
+LEAST_KNOWN_SHARE = 0.5
+HORIZONS_MONTHS = (12, 24, 36)
+HIGH_RISK, LOW_RISK = "high", "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one patient beside the clinical values; any part may be missing.
+
+    Attributes
+    ----------
+    images : Images or None
+        Of one patient, (1, K, width); kinds count `Layout.image_kinds`.
+    text : array or None
+        (text width,).
+    """
+
+    images: Images | None = None
+    text: npt.NDArray[np.float32] | None = None
+
+
+NOTHING_MORE = Evidence()
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSurvivalModel:
+    """Overall and progression-free survival under one regimen."""
+
+    bundle: BundleInfo
+    fitted: FittedSurvival
+
+    @classmethod
+    def from_bundle(cls, folder: str | Path) -> ProtocolSurvivalModel:
+        """Load a bundle after verifying its digest.
+
+        Raises
+        ------
+        ModelError
+            The bundle is absent or damaged.
+        """
+        info, _ = load_metadata(folder)
+        return cls(info, read_model(bundle_folder(folder)))
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the model was trained on."""
+        return self.bundle
+
+    def predict(
+        self, clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen
+    ) -> Survival:
+        """Return curves from clinical values and regimen alone."""
+        return self.predict_with(clinical, lesions, regimen, NOTHING_MORE)
+
+    def predict_with(
+        self,
+        clinical: ClinicalRecord,
+        lesions: tuple[LesionMeasurement, ...],
+        regimen: Regimen,
+        evidence: Evidence,
+    ) -> Survival:
+        """Return curves from clinical values, regimen, images and text.
+
+        Tumour variables that the clinical record lacks are taken from the lesions.
+        """
+        if regimen.id not in self.fitted.layout.regimens:
+            refusal = NotAssessed(
+                Reason.REGIMEN_NOT_COVERED,
+                f"The survival model was trained without patients treated with {regimen.name}.",
+            )
+            return Survival(os=refusal, pfs=refusal, ttp=refusal)
+        inputs = self.inputs(with_imaging(clinical, lesions), regimen.id, evidence)
+        no_ttp = NotAssessed(
+            Reason.ENDPOINT_NOT_COVERED, "The survival model forecasts no time to progression."
+        )
+        return Survival(os=self._curve("os", inputs), pfs=self._curve("pfs", inputs), ttp=no_ttp)
+
+    def inputs(self, clinical: ClinicalRecord, regimen_id: str, evidence: Evidence) -> Inputs:
+        """Return one patient as the model's inputs."""
+        layout = self.fitted.layout
+        names = [name for name in self.fitted.columns if name != REGIMEN]
+        text = np.full((1, layout.text_width), np.nan, dtype=np.float32)
+        if evidence.text is not None and layout.text_width:
+            text[0] = evidence.text
+        return Inputs(
+            table={**clinical_columns([clinical], names), REGIMEN: [regimen_id]},
+            text=text,
+            images=no_images(1, layout.image_width) if evidence.images is None else evidence.images,
+        )
+
+    def explain(self, endpoint: str, inputs: Inputs) -> Explanation:
+        """Return what a forecast rests on: contributions, attention, gates."""
+        return self.fitted.explain(endpoint, inputs)
+
+    def _curve(self, endpoint: str, inputs: Inputs) -> SurvivalCurve | NotAssessed:
+        part = self.fitted.endpoints.get(endpoint)
+        if part is None:
+            return NotAssessed(
+                Reason.ENDPOINT_NOT_COVERED,
+                f"The survival model was trained without the end point {endpoint.upper()}.",
+            )
+        share = known_share(part.importance, inputs)
+        if share < LEAST_KNOWN_SHARE and not inputs.images.known.any():
+            return NotAssessed(
+                Reason.CLINICAL_VALUES_MISSING,
+                f"Too few clinical values: they carry {100 * share:.0f} % of what the survival model uses, "
+                f"and {100 * LEAST_KNOWN_SHARE:.0f} % are needed; what would add most is: "
+                f"{', '.join(_most_wanted(part.importance, inputs))}.",
+            )
+        months = np.arange(part.last_month + 1, dtype=np.float64)
+        survival = self.fitted.survival(endpoint, inputs, months)[0]
+        lower, upper = (limit[0] for limit in self.fitted.limits(endpoint, inputs, months))
+        risk = float(self.fitted.predictor(endpoint, inputs)[0])
+        return SurvivalCurve(
+            months=tuple(months.tolist()),
+            survival=tuple(survival.tolist()),
+            lower=tuple(lower.tolist()),
+            upper=tuple(upper.tolist()),
+            probabilities=_at_horizons(survival, lower, upper),
+            median_months=median_time(months, survival),
+            rmst36=restricted_mean(months, survival, 36.0),
+            risk_score=risk,
+            risk_group=HIGH_RISK if risk > part.risk_cut else LOW_RISK,
+        )
+
+
+def _at_horizons(
+    survival: FloatArray, lower: FloatArray, upper: FloatArray
+) -> dict[int, tuple[float, float, float]]:
+    return {
+        h: (float(survival[h]), float(lower[h]), float(upper[h]))
+        for h in HORIZONS_MONTHS
+        if h < len(survival)
+    }
+
+
+def known_share(importance: Mapping[str, float], inputs: Inputs) -> float:
+    """Return the share of what the clinical part uses that the known values carry, 0 to 1."""
+    clinical = {name: weight for name, weight in importance.items() if name != REGIMEN}
+    total = sum(clinical.values())
+    known = sum(weight for name, weight in clinical.items() if _known(inputs, name))
+    return known / total if total > 0 else 1.0
+
+
+def _known(inputs: Inputs, name: str) -> bool:
+    value = inputs.table[name][0]
+    return value is not None and not (isinstance(value, float | np.floating) and np.isnan(value))
+
+
+def _most_wanted(importance: Mapping[str, float], inputs: Inputs, count: int = 3) -> list[str]:
+    missing = [name for name in importance if name != REGIMEN and not _known(inputs, name)]
+    missing.sort(key=lambda name: -importance[name])
+    return [VARIABLES[name].title if name in VARIABLES else name for name in missing[:count]]

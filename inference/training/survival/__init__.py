@@ -1,0 +1,1 @@
+"""Fits the protocol's survival model from arrays."""

@@ -1,0 +1,107 @@
+"""Trains the protocol's survival model on a cohort and writes its bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.bundle_store import BundleKind, seal
+from inference.models.protocols import Progress
+from inference.models.survival.files import write_model
+from inference.models.survival.model import FORMAT
+from inference.randomness import RandomStreams
+from inference.training.cohort import Cohort, Split
+from inference.training.survival.figures import figures
+from inference.training.survival.fit import FitResult, SurvivalSettings, fit_survival
+from inference.training.survival.rows import SurvivalRows
+from inference.training.survival.sources import read_image_file, rows_of_cohort
+
+NAME, VERSION = "protocol_survival", "1.0.0"
+
+
+def train_bundle(
+    cohort_folder: Path,
+    image_file: Path | None,
+    out: Path,
+    settings: SurvivalSettings,
+    seed: int,
+    progress: Progress,
+) -> Mapping[str, Any]:
+    """Train on a prepared cohort and write a bundle; returns its metadata.
+
+    Parameters
+    ----------
+    image_file : Path or None
+        See `inference.training.survival.sources.write_image_file`; None: clinical values alone.
+
+    Raises
+    ------
+    TrainingDataError
+        The cohort or the file cannot be read, or no training patient has an event.
+    """
+    cohort = Cohort.open(cohort_folder)
+    rows = rows_of_cohort(cohort, None if image_file is None else read_image_file(image_file))
+    result = fit_survival(rows, settings, RandomStreams(seed), progress)
+    out.mkdir(parents=True, exist_ok=True)
+    write_model(out, result.model, settings.networks.size)
+    train = rows.split == Split.TRAIN.value
+    events = int((rows.outcomes["os"].event & rows.outcomes["os"].known & train).sum())
+    told = f"{cohort.info.origin}: {cohort.info.name}, n={int(train.sum())}, events={events}"
+    metadata = {
+        "name": NAME,
+        "version": VERSION,
+        "kind": BundleKind.SURVIVAL.value,
+        "format": FORMAT,
+        "trained_on": told,
+        "cohort": {"name": cohort.info.name, "sha256": cohort.info.sha256},
+        "command": "hepatocast train survival --cohort COHORT --out BUNDLE_DIR",
+        "seed": seed,
+        "training": _training(rows, result),
+        "metrics": _metrics(rows, result),
+    }
+    seal(out, metadata)
+    return metadata
+
+
+def _training(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:
+    train = rows.split == Split.TRAIN.value
+    return {
+        "patients": int(train.sum()),
+        "events": {name: int((o.event & o.known & train).sum()) for name, o in rows.outcomes.items()},
+        "image_kinds": list(rows.image_kinds),
+        "regimens": list(result.model.layout.regimens),
+        "network_steps": result.choice.steps,
+        "network_share": dict(zip(rows.outcomes, result.choice.shares, strict=True)),
+        "image_penalties": {
+            name: ["left out" if np.isinf(p) else p for p in penalties]
+            for name, penalties in result.image_penalties.items()
+        },
+        "scales": {
+            name: {s.scale.value: round(s.weight, 3) for s in part.skip.scales}
+            for name, part in result.model.endpoints.items()
+        },
+        "calibrated_on_validation_patients": result.calibrated,
+    }
+
+
+def _metrics(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:
+    """Figures of the test patients, with and without their images; nothing where there are none."""
+    test = rows.part(Split.TEST)
+    if test is None:
+        return {}
+    found: dict[str, Any] = {"test": figures(result.model, test)}
+    if rows.image_kinds:
+        found["test_without_images"] = figures(result.model, without_images(test))
+    return found
+
+
+def without_images(rows: SurvivalRows) -> SurvivalRows:
+    """Return the same patients with no image known."""
+    from dataclasses import replace
+
+    images = rows.inputs.images
+    hidden = replace(images, known=np.zeros_like(images.known))
+    return replace(rows, inputs=replace(rows.inputs, images=hidden))
