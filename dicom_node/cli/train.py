@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli.train_features import image_vectors, nomogram, radiomics_cox, slice_features
 from dicom_node.cli.train_generator import generator
 from dicom_node.cli.train_phase import phase
 from dicom_node.cli.train_segmenter import segmenter
+from dicom_node.cli.train_survival import survival
 
 app = typer.Typer(no_args_is_help=True, help="Fit a model and write its bundle.")
 
@@ -22,6 +24,11 @@ def train() -> None:
 app.command()(segmenter)
 app.command()(phase)
 app.command()(generator)
+app.command()(image_vectors)
+app.command()(slice_features)
+app.command()(radiomics_cox)
+app.command()(nomogram)
+app.command()(survival)
 
 
 @app.command("cox-hcc-tace-seg")

@@ -1,0 +1,1 @@
+"""Training of the image encoder and of the self-supervised slice features."""
