@@ -22,9 +22,9 @@ app = typer.Typer(
     no_args_is_help=True,
     help="""Models: list, show, verify, install, activate and roll back.
 
-A bundle is a folder of weights with metadata: its kind (segmenter, phase, generator or survival), its
-version, what it was trained on, how well it did, and digests. Some come with the product; `hepatocast
-train` makes others from a site's own archive. One of each kind is active.
+A bundle is a folder of weights with metadata: its kind (segmenter, phase, generator, survival or
+comparison), its version, what it was trained on, how well it did, and digests. Some come with the
+product; `hepatocast train` makes others from a site's own archive. One of each kind is active.
 
 A node that runs uses a newly activated bundle from its next job on; a job that runs finishes with those
 it began with. Nothing needs to be restarted, and no study is lost. Results say which bundles made them,

@@ -11,7 +11,7 @@ from dicom_node.cli.terminal import progress_bar
 
 
 def survival(
-    cohort: Annotated[Path, typer.Option(help="Prepared cohort; see hepatocast cohort.")],
+    cohort: Annotated[Path, typer.Argument(help="Prepared cohort; see hepatocast cohort.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; made if absent.")],
     images: Annotated[
         Path | None,
@@ -30,7 +30,7 @@ def survival(
     calibrate it, test patients are measured once, and the figures are in the bundle. Patients may lack any
     value and any image.
 
-    Example: hepatocast train survival --cohort cohort/ --out my_survival/
+    Example: hepatocast train survival cohort/ --out my_survival/
 
     Then hepatocast models install my_survival/ takes it into the node, and says how to put it in force.
     """
@@ -38,7 +38,7 @@ def survival(
     from inference.training.survival.fit import SurvivalSettings
 
     if not cohort.is_dir():
-        raise typer.BadParameter("there is no such folder", param_hint="--cohort")
+        raise typer.BadParameter("there is no such folder", param_hint="COHORT")
     with progress_bar("train survival", quiet=quiet) as report:
         metadata = train_bundle(cohort, images, out, SurvivalSettings(), seed, report)
     for part, title in (("test", "test patients"), ("test_without_images", "without their images")):

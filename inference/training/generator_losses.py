@@ -13,13 +13,16 @@ from torch.nn import functional
 
 from inference.models.flow.conditions import without_condition
 from inference.models.flow.network import MULTIPLE, ChangeNetwork, Drawn, image_change
-from inference.models.flow.sampler import Draw, SamplerSettings, precision, sample, state_of
+from inference.models.flow.sampler import Draw, SamplerSettings, precision, state_of
 from inference.settings import Frozen
 from inference.training.generator_data import Batch, Examples, View, batch_of, conditions_of
 from inference.training.outcome import OutcomeTraining
 
 Window = Annotated[int, Field(gt=0, multiple_of=MULTIPLE)]
 """Voxels a side of what a step of training sees."""
+
+_LEVELS = (1.0, 0.9, 0.75, 0.5)
+"""Noise levels of a validation: those through which four steps of the sampler go."""
 
 
 class GeneratorTraining(Frozen):
@@ -154,15 +157,8 @@ def flow_loss(
         device = next(model.parameters()).device
         batch = _drawn_batch(examples, settings, rng, device)
         levels = [noise_level(rng, settings.sampler.shift) for _ in range(len(batch.fields))]
-        level = torch.tensor(levels, device=device)
-        sigma = level[:, None, None, None, None]
-        clean = state_of(
-            batch.fractions * batch.weight, batch.fields[:, 3:6] * batch.weight, batch.change * batch.weight
-        )
-        noise = torch.randn_like(clean)
-        state = (1.0 - sigma) * clean + sigma * noise
-        with precision(device):
-            drawn = model(batch.fields, batch.requests, batch.conditions, state, level)
+        clean = _clean(batch)
+        drawn = _denoised(model, batch, clean, torch.randn_like(clean), torch.tensor(levels, device=device))
         total = tissue_loss(drawn, batch, settings.tissue_weight)
         total = total + settings.change_weight * change_loss(drawn, batch)
         if deep is not None and rng.integers(settings.deep_every) == 0:
@@ -173,16 +169,32 @@ def flow_loss(
     return loss
 
 
+def _clean(batch: Batch) -> Tensor:
+    """Return the state of the true follow-up, without noise."""
+    return state_of(
+        batch.fractions * batch.weight, batch.fields[:, 3:6] * batch.weight, batch.change * batch.weight
+    )
+
+
+def _denoised(model: nn.Module, batch: Batch, clean: Tensor, noise: Tensor, level: Tensor) -> Drawn:
+    """Return what the network makes of the follow-up under noise of a level, (batch,)."""
+    sigma = level[:, None, None, None, None]
+    state = (1.0 - sigma) * clean + sigma * noise
+    with precision(batch.fields.device):
+        drawn: Drawn = model(batch.fields, batch.requests, batch.conditions, state, level)
+    return drawn
+
+
 # ------------------------------------------------------------------ validation
 
 
 def validation(
     examples: Examples, settings: GeneratorTraining, draw: Draw
 ) -> Callable[[nn.Module], float] | None:
-    """Return a figure of a network on fixed follow-ups, lower is better.
+    """Return the loss of a network on fixed follow-ups: in one step, or under fixed noise.
 
-    Of the regression network, its own loss. Of samples, `pair_score` of two: one sample has a larger error
-    than the mean, so that its loss would choose the network that draws the mean.
+    A sample is not compared with the truth: it differs more from it than the mean does, so that the
+    network would be kept that draws the mean.
     """
     rng = np.random.default_rng(settings.seed + 11)
     chosen = [
@@ -214,48 +226,14 @@ def validation(
 def _figure(
     model: ChangeNetwork, batch: Batch, draw: Draw, settings: GeneratorTraining, number: int
 ) -> float:
-    if draw is Draw.FLOW:
-        first, second = (_sampled(model, batch, settings, 2 * number + k) for k in (0, 1))
-        return float(pair_score(first, second, batch))
-    with precision(batch.fields.device):
-        drawn = model(batch.fields, batch.requests, batch.conditions, None, _certain(batch))
-    drawn = Drawn(drawn.logits.float(), drawn.levels.float())
-    return float(tissue_loss(drawn, batch, settings.tissue_weight) + change_loss(drawn, batch))
-
-
-def _sampled(model: ChangeNetwork, batch: Batch, settings: GeneratorTraining, number: int) -> Drawn:
-    generator = torch.Generator().manual_seed(settings.seed + number)
-    shape = (1, 40, *(n // 2 for n in batch.fields.shape[2:]))
-    noise = torch.randn(shape, generator=generator).to(batch.fields.device)
-    return sample(model, batch.fields, batch.requests, batch.conditions, noise, settings.sampler)
-
-
-def pair_score(first: Drawn, second: Drawn, batch: Batch) -> Tensor:
-    """Return the fair CRPS of two samples, mean over voxels where there was or is tumour.
-
-    Of the fractions and of the change of the acquired images; with n samples it is the mean absolute
-    difference from the truth less half the mean difference of two of them (Ferro 2014,
-    doi:10.1002/qj.2270).
-    """
-    before = batch.fields[:, 3:6]
-    tumour = (batch.fractions.sum(dim=1, keepdim=True) + before.sum(dim=1, keepdim=True)) > 0.02
-    acquired = batch.conditions[:, _ACQUIRED, None, None, None]
-    total = tumour.new_zeros((), dtype=torch.float32)
-    for a, b, truth, shown in (
-        (
-            first.fractions,
-            second.fractions,
-            batch.fractions,
-            torch.ones_like(batch.fractions[:, :, :1, :1, :1]),
-        ),
-        (
-            image_change(first.fractions, before, first.levels),
-            image_change(second.fractions, before, second.levels),
-            batch.change,
-            acquired,
-        ),
-    ):
-        score = 0.5 * ((a - truth).abs() + (b - truth).abs() - (a - b).abs())
-        weight = (batch.weight * tumour.float() * shown).expand_as(score)
-        total = total + (score * weight).sum() / weight.sum().clamp_min(1.0)
-    return total
+    if draw is Draw.REGRESSION:
+        with precision(batch.fields.device):
+            drawn = [model(batch.fields, batch.requests, batch.conditions, None, _certain(batch))]
+    else:
+        clean = _clean(batch)
+        generator = torch.Generator().manual_seed(settings.seed + number)
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        drawn = [_denoised(model, batch, clean, noise, level * _certain(batch)) for level in _LEVELS]
+    plain = [Drawn(d.logits.float(), d.levels.float()) for d in drawn]
+    losses = [tissue_loss(d, batch, settings.tissue_weight) + change_loss(d, batch) for d in plain]
+    return float(torch.stack(losses).mean())

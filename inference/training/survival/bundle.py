@@ -57,7 +57,7 @@ def train_bundle(
         "format": FORMAT,
         "trained_on": told,
         "cohort": {"name": cohort.info.name, "sha256": cohort.info.sha256},
-        "command": "hepatocast train survival --cohort COHORT --out BUNDLE_DIR",
+        "command": "hepatocast train survival COHORT --out BUNDLE_DIR",
         "seed": seed,
         "training": _training(rows, result),
         "metrics": _metrics(rows, result),

@@ -10,6 +10,7 @@ import torch
 from inference.errors import TrainingDataError
 from inference.models.flow.conditions import CONDITIONS, MULTIPLE, without_condition
 from inference.models.flow.network import Drawn, NetworkSettings
+from inference.models.flow.sampler import Draw
 from inference.training.cohort import NO_VALUE, Cohort, PatientImages, Split
 from inference.training.cohort_rows import clinical_of
 from inference.training.features import crop_of, lesion_ml, patient_table
@@ -21,9 +22,9 @@ from inference.training.generator_losses import (
     change_loss,
     flow_loss,
     noise_level,
-    pair_score,
     regression_loss,
     tissue_loss,
+    validation,
 )
 from inference.training.network_channels import drawn_images
 from inference.training.outcome import OutcomeTraining, fit_outcome_model
@@ -169,30 +170,6 @@ def test_change_loss_follows_the_levels(example) -> None:
     assert float(change_loss(Drawn(drawn.logits, levels), b)) < 0.3 * kept
 
 
-def test_two_samples_score_better_when_they_differ_as_the_truth_may(example) -> None:
-    """All of a lesion lives or all of it is dead, by lot: who always draws the mean of both scores worse."""
-    b = batch(example)
-    lesion = (b.fields[:, 3:6].sum(dim=1, keepdim=True) > 0.02).float()
-    still = torch.zeros((len(lesion), 8, *lesion.shape[2:]))
-    never = -20.0 * lesion
-    fates = {
-        name: Drawn(torch.cat([never, alive * lesion, dead * lesion, never], dim=1), still)
-        for name, alive, dead in (("lives", 20.0, -20.0), ("dies", -20.0, 20.0), ("mean", 20.0, 20.0))
-    }
-
-    def expected(first: str, second: str) -> float:
-        """Return the mean score over both truths."""
-        scores = []
-        for truth in ("lives", "dies"):
-            true = dataclasses.replace(b, fractions=fates[truth].fractions * lesion, change=0.0 * b.change)
-            scores.append(float(pair_score(fates[first], fates[second], true)))
-        return sum(scores) / 2
-
-    by_lot = sum(expected(x, y) for x in ("lives", "dies") for y in ("lives", "dies")) / 4
-    assert by_lot < 0.75 * expected("mean", "mean")
-    assert pair_score(perfect(b), perfect(b), dataclasses.replace(b, change=0.0 * b.change)) < 0.02
-
-
 def test_voxels_of_new_lesions_are_not_learned_from(example) -> None:
     b = batch(example)
     none = dataclasses.replace(b, weight=torch.zeros_like(b.weight))
@@ -227,6 +204,32 @@ def test_losses_are_the_same_for_the_same_step(examples) -> None:
             figures.append(float(loss(network, np.random.default_rng(5)).detach()))
         assert figures[0] == figures[1]
         assert np.isfinite(figures[0])
+
+
+@pytest.mark.parametrize("draw", list(Draw))
+def test_validation_is_the_same_each_time_and_sees_what_was_learned(cohort, examples, draw) -> None:
+    settings = GeneratorTraining(
+        widths=SMALL, windows=(MULTIPLE,), validation_follow_ups=2, learning_rate=3e-3
+    )
+    network = new_network(NetworkSettings(conditions=CONDITIONS, widths=SMALL), 0)
+    figure = validation(examples, settings, draw)
+    with torch.no_grad():
+        before, again = figure(network.eval()), figure(network)
+    loss = (
+        regression_loss(examples, settings)
+        if draw is Draw.REGRESSION
+        else flow_loss(examples, settings, None)
+    )
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    torch.manual_seed(0)
+    for step in range(60):
+        optimiser.zero_grad()
+        loss(network.train(), np.random.default_rng(step)).backward()
+        optimiser.step()
+    with torch.no_grad():
+        after = figure(network.eval())
+    assert before == again
+    assert after < 0.9 * before
 
 
 def test_noise_levels_fill_the_scale_and_lean_to_noise() -> None:
