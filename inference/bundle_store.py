@@ -107,7 +107,13 @@ def read_parameters(name_or_path: str | Path, file_name: str, model: type[_Model
 
 
 def seal(folder: Path, metadata: dict[str, Any]) -> None:
-    """Write a bundle's metadata with the digests of its present files and of the metadata."""
+    """Write a bundle's metadata with the digests of its present files and of the metadata.
+
+    Files become readable for all: weights are written for their owner alone, and a node is another user.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(path.stat().st_mode | 0o444)
     sealed = {**metadata, "sha256": digest(folder), METADATA_DIGEST: metadata_digest(metadata)}
     text = json.dumps(sealed, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     (folder / METADATA).write_text(text, encoding="utf-8")

@@ -53,6 +53,14 @@ def test_an_installed_bundle_is_a_copy_named_by_its_digest(node: Activations, tm
     assert statuses[("mechanistic", "9.9.9")] is BundleStatus.AVAILABLE
 
 
+def test_a_sealed_bundle_can_be_read_by_the_user_of_the_node(tmp_path: Path):
+    folder = variant(tmp_path / "retrained")
+    weights = next(p for p in folder.iterdir() if p.name != METADATA)
+    weights.chmod(0o600)
+    seal(folder, describe(folder).metadata)
+    assert weights.stat().st_mode & 0o777 == 0o644
+
+
 def test_activation_and_rollback_go_back_one_by_one(node: Activations, tmp_path: Path, clock):
     shipped = describe(SHIPPED).info.sha256
     first, second = (_installed(node, tmp_path, v) for v in ("1.1.0", "1.2.0"))
