@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from inference.errors import ModelError
 from inference.results import BundleInfo
@@ -99,11 +99,29 @@ def read_parameters(name_or_path: str | Path, file_name: str, model: type[_Model
     ModelError
         The file is absent or not valid.
     """
-    path = bundle_folder(name_or_path) / file_name
+    return read_file(bundle_folder(name_or_path), file_name, model)
+
+
+def read_file(folder: Path, file_name: str, model: type[_Model]) -> _Model:
+    """Return a YAML or JSON file of a folder, sealed or not yet, as a validated model.
+
+    Raises
+    ------
+    ModelError
+        The file is absent or not valid.
+    """
+    parse = json.loads if file_name.endswith(".json") else yaml.safe_load
     try:
-        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ModelError(f"{file_name} of the model bundle {path.parent.name} is not valid") from error
+        return model.model_validate(parse((folder / file_name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ModelError(f"{file_name} of the model bundle {folder.name} is not valid") from error
+
+
+def write_file(folder: Path, file_name: str, parameters: BaseModel) -> None:
+    """Write a JSON file of a bundle that `read_file` reads; the folder is made if absent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(parameters.model_dump(mode="json"), indent=1) + "\n"
+    (folder / file_name).write_text(text, encoding="utf-8")
 
 
 def seal(folder: Path, metadata: dict[str, Any]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from inference.bundle_store import read_file, write_file
 from inference.errors import ModelError
 from inference.results import FloatArray
 from inference.settings import Frozen
@@ -57,17 +57,11 @@ class LassoCox:
         ModelError
             The file is absent or not valid.
         """
-        try:
-            stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
-            return cls(LassoCoxFile.model_validate(stored))
-        except (OSError, ValueError, ValidationError) as error:
-            raise ModelError(f"{FILE} of the model bundle {folder.name} is not valid") from error
+        return cls(read_file(folder, FILE, LassoCoxFile))
 
     def write(self, folder: Path) -> None:
         """Write the file of a bundle."""
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.file.model_dump(mode="json"), indent=1) + "\n"
-        (folder / FILE).write_text(text, encoding="utf-8")
+        write_file(folder, FILE, self.file)
 
     def log_risk(self, features: Mapping[str, float]) -> float:
         """Return the log hazard ratio to a patient of mean features; NaN or absent counts as the mean.

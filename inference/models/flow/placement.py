@@ -98,18 +98,18 @@ def _choose(
 ) -> None:
     """Give the voxels with the highest scores to viable, dead and lipiodol, as many as are wanted."""
     places = np.flatnonzero(region)
-    total = places[_highest(fine[0].ravel()[places], round(float(wanted.sum())))]
-    alive = _highest(fine[1].ravel()[total], round(float(wanted[0])))
+    total = places[highest(fine[0].ravel()[places], round(float(wanted.sum())))]
+    alive = highest(fine[1].ravel()[total], round(float(wanted[0])))
     flat = tissue.ravel()
     flat[total[alive]] = Tissue.VIABLE
     dead = np.delete(total, alive)
-    oil = _highest(fine[2].ravel()[dead], round(float(wanted[2])))
+    oil = highest(fine[2].ravel()[dead], round(float(wanted[2])))
     flat[dead] = Tissue.NECROSIS
     flat[dead[oil]] = Tissue.LIPIODOL
     lesion.ravel()[total] = number
 
 
-def _highest(score: Voxels, count: int) -> npt.NDArray[np.intp]:
+def highest(score: Voxels, count: int) -> npt.NDArray[np.intp]:
     """Return the places of the highest scores; the first of equal ones."""
     if count <= 0:
         return np.zeros(0, dtype=np.intp)

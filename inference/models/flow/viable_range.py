@@ -7,9 +7,9 @@ next to be invaded. Taking fewer or more of them in that order shows an interval
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import log_expit
 
+from inference.models.flow.placement import highest
 from inference.models.flow.rendering import SHARPNESS, Scores
 from inference.models.flow.study import StudyCrop
 from inference.models.outcome.crops import VOXEL_ML
@@ -71,8 +71,8 @@ def viable_range(
         low, high = (round(share * ml / study.primary.voxel_ml) for ml in interval_ml)
         drawn = viable & (lesion == n)
         around = (tissue > Tissue.BACKGROUND) & (owner == n) & ~viable
-        least |= _highest(fine, drawn, low)
-        most |= drawn | _highest(fine, around, high - int(drawn.sum()))
+        least |= _highest_in(fine, drawn, low)
+        most |= drawn | _highest_in(fine, around, high - int(drawn.sum()))
     return ViableRange(box, least, most)
 
 
@@ -106,10 +106,9 @@ def _highest_in_crop(order: Voxels, scores: Scores, liver: Voxels, volumes_ml: d
     return active
 
 
-def _highest(score: Voxels, region: Mask, count: int) -> Mask:
-    """Return the `count` voxels of a region with the highest scores; the first of equal ones."""
+def _highest_in(score: Voxels, region: Mask, count: int) -> Mask:
+    """Return the `count` voxels of a region with the highest scores."""
     chosen = np.zeros(region.shape, bool)
-    if count > 0:
-        places: npt.NDArray[np.intp] = np.flatnonzero(region)
-        chosen.ravel()[places[np.argsort(-score.ravel()[places], kind="stable")[:count]]] = True
+    places = np.flatnonzero(region)
+    chosen.ravel()[places[highest(score.ravel()[places], count)]] = True
     return chosen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from inference.models.outcome.crops import PHASES, PatientCrop
-from inference.models.outcome.features import radiomics
+from inference.models.outcome.features import INTENSITIES, radiomics
 from inference.results import FloatArray
 
 _NAN = float("nan")
@@ -25,23 +25,14 @@ _SIZE = (
     "at_surface",
     "sphericity",
 )
-_PHASE = (
-    "mean",
-    "sd",
-    "skewness",
-    "p10",
-    "p90",
-    "entropy",
-    "coarse_sd",
-    "contrast",
-    "contrast_viable",
-    "rim",
-    "outside",
-    "liver_sd",
-)
 FLAGS = ("arterial_acquired", "portal_venous_acquired", "tumour_present")
 """1 or 0; they tell a measurement that is missing from one that is average."""
-MEASURED = (*_SIZE, *(f"{name}_{phase}" for phase in range(PHASES) for name in _PHASE), "washout", *FLAGS)
+MEASURED = (
+    *_SIZE,
+    *(f"{name}_{phase}" for phase in range(PHASES) for name in INTENSITIES),
+    "washout",
+    *FLAGS,
+)
 """Names of the measured part; those with 0 belong to the arterial, with 1 to the portal venous phase."""
 
 

@@ -22,7 +22,7 @@ _NAN = float("nan")
 _SKEWED = frozenset({"afp", "alt", "ast", "bilirubin", "crp", "creatinine", "platelets"})
 _FEW = 8
 _BIN = 25.0
-_INTENSITIES = (
+INTENSITIES = (
     "mean",
     "sd",
     "skewness",
@@ -36,6 +36,7 @@ _INTENSITIES = (
     "outside",
     "liver_sd",
 )
+"""Names of what is measured in the lesions of each phase."""
 
 
 def patient_features(crop: PatientCrop, clinical: ClinicalRecord) -> dict[str, float]:
@@ -80,7 +81,7 @@ def radiomics(crop: PatientCrop) -> dict[str, float]:
     viable_part = crop.fractions[0] >= 0.5
     for phase in range(PHASES):
         figures = _intensity(crop.images[phase], tumour, viable_part, liver, background)
-        found |= {f"{name}_{phase}": figures.get(name, _NAN) for name in _INTENSITIES}
+        found |= {f"{name}_{phase}": figures.get(name, _NAN) for name in INTENSITIES}
     found["washout"] = found["contrast_viable_0"] - found["contrast_viable_1"]
     return found
 
