@@ -149,6 +149,8 @@ class BundleKind(StrEnum):
     GENERATOR = "generator"
     SURVIVAL = "survival"
     COMPARISON = "comparison"
+    IMAGE_VECTORS = "image_vectors"
+    SECOND_OPINION = "second_opinion"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Protocol
 from inference.case import Case, ClinicalRecord
 from inference.randomness import RandomStreams
 from inference.results import (
+    AssessedPatient,
     Baseline,
     Box,
     BundleInfo,
@@ -15,6 +16,7 @@ from inference.results import (
     Grid,
     LesionMeasurement,
     Mask,
+    SecondOpinion,
     Segmentation,
     Survival,
     Voxels,
@@ -92,6 +94,19 @@ class SurvivalModel(Protocol):
         self, clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen
     ) -> Survival:
         """Return curves, or `NotAssessed` for each end point that is not covered."""
+        ...
+
+
+class SecondReader(Protocol):
+    """A system beside the forecast that says what it makes of a patient."""
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the system was trained on."""
+        ...
+
+    def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
+        """Return what the system says; `NotAssessed` as values where it cannot say."""
         ...
 
 
