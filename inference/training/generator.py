@@ -24,7 +24,7 @@ from inference.models.protocols import Progress, within
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Origin, Split
 from inference.training.features import PatientTable, patient_table
-from inference.training.generator_data import Examples
+from inference.training.generator_data import Examples, typical_levels
 from inference.training.generator_losses import (
     DeepFeatures,
     GeneratorTraining,
@@ -85,8 +85,10 @@ def train_generator(
     training = Examples(cohorts, _ids(cohorts, Split.TRAIN), regimens)
     held = Examples(cohorts, _spread(_ids(cohorts, Split.VALIDATION)), regimens, 500_000_000)
     network = NetworkSettings(conditions=CONDITIONS, widths=settings.widths)
+    start = new_network(network, settings.seed)
+    start.start_at(torch.from_numpy(typical_levels(training)))
     regression = fit(
-        new_network(network, settings.seed),
+        start,
         regression_loss(training, settings),
         _loop(settings, settings.regression_steps),
         work / "regression",

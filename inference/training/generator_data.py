@@ -233,6 +233,22 @@ class Examples:
         raise TrainingDataError("hardly any patient of the cohort has a lesion and an imaged follow-up")
 
 
+def typical_levels(examples: Examples, follow_ups: int = 60) -> FloatArray:
+    """Return the levels, (8,), that best explain the changes of some follow-ups; see `network.Drawn`."""
+    rng = np.random.default_rng(0)
+    products, answers = 1e-4 * np.eye(4), np.zeros((4, 2))
+    for _ in range(follow_ups):
+        example, (target,) = examples.drawn(rng, 1)
+        before = example.prepared.fields[3:6]
+        after = target.fractions / np.float32(255.0)
+        inside = ((before.sum(axis=0) + after.sum(axis=0)) > 0.02) & (target.weight > 0)
+        seen = np.concatenate([after - before, after[:1]])[:, inside].astype(np.float64)
+        if seen.shape[1]:
+            products += seen @ seen.T / seen.shape[1]
+            answers += seen @ target.change[:, inside].T.astype(np.float64) / seen.shape[1]
+    return np.asarray(np.linalg.solve(products, answers).ravel())
+
+
 def _bytes(example: Example | None) -> int:
     if example is None:
         return 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from inference.case import ClinicalRecord
 from inference.clinical.variables import VARIABLES, Kind
 from inference.errors import ModelError
-from inference.models.flow.network import MULTIPLE
+from inference.models.flow.network import MULTIPLE, REQUEST_FLOOR
 from inference.models.outcome.crops import SPACING_MM, VOXEL_ML, PatientCrop
 from inference.models.outcome.doses import DOSE_NAMES, doses_given
 from inference.results import FloatArray, Labels, Voxels
@@ -46,7 +46,6 @@ CLINICAL: Mapping[str, tuple[float, float]] = {
 _LOGARITHMIC = frozenset({"afp", "bilirubin"})
 _REACH_MM = 20.0
 _AROUND_VOXELS = 8
-_FLOOR = 0.03
 
 CONDITIONS = len(DOSE_NAMES) + 2 + 4 + 3 + 2 * len(CLINICAL) + 1
 """Length of the vector: doses, time, outcome, modality and phases, clinical values with flags, dropout."""
@@ -210,10 +209,10 @@ def request_maps(prepared: Prepared, request: Request) -> Voxels:
         base_total = max(float(prepared.total_ml[number]), 1e-3)
         dead, oil = request.necrosis.get(number, 0.0), request.lipiodol.get(number, 0.0)
         table[:, number] = (
-            math.log(viable / base_viable + _FLOOR) + 1.5,
+            math.log(viable / base_viable + REQUEST_FLOOR) + 1.5,
             dead / base_total,
             oil / base_total,
-            math.log((viable + dead + oil) / base_total + _FLOOR),
+            math.log((viable + dead + oil) / base_total + REQUEST_FLOOR),
         )
     np.clip(table, -4.0, 4.0, out=table)
     return np.ascontiguousarray(table[:, prepared.nearest[::2, ::2, ::2]])
@@ -224,7 +223,7 @@ def condition_vector(prepared: Prepared, regimen: Regimen, months: float, reques
     base_viable = max(float(prepared.viable_ml.sum()), 1e-3)
     base_total = max(float(prepared.total_ml.sum()), 1e-3)
     outcome = (
-        math.log(sum(request.viable.values()) / base_viable + _FLOOR) + 1.5,
+        math.log(sum(request.viable.values()) / base_viable + REQUEST_FLOOR) + 1.5,
         sum(request.necrosis.values()) / base_total,
         sum(request.lipiodol.values()) / base_total,
         len(request.new_ml) / 2.0,

@@ -35,6 +35,18 @@ GROUPS = 8
 
 _PRIOR = 0.02
 _FULL_PRECISION_FROM = 2
+_BANDS = 8
+"""Haar bands of a field; the first is its mean."""
+_SIGNAL = 2.0
+"""About the deviation of a Haar mean where tissue changes, in units of the noise."""
+_AVERAGED = (1.0, 27.0, 200.0)
+"""How many voxels' noise is averaged in each estimate of `evidence`."""
+_TO_MEAN = 0.35
+"""Brings Haar means near the size of what they are means of."""
+REQUEST_FLOOR = 0.03
+"""Added to a ratio of volumes before its logarithm is taken."""
+_SEEN = FIELDS + REQUESTS
+_EVIDENCE = _BANDS * STATE + (len(_AVERAGED) - 1) * STATE
 
 
 class NetworkSettings(Frozen):
@@ -188,8 +200,83 @@ def image_change(fractions: Tensor, baseline: Tensor, levels: Tensor) -> Tensor:
     return change
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is the same for all noise levels.
+
+    Attributes
+    ----------
+    features : Tensor, (batch, width, z/2, y/2, x/2)
+    seen : Tensor, (batch, fields + requests, z/2, y/2, x/2)
+        Means of the fields, and the requests as they are.
+    prior : Tensor, (batch, 4, z, y, x)
+        Logits that answers depart from.
+    """
+
+    features: Tensor
+    seen: Tensor
+    prior: Tensor
+
+
+def prior_logits(fields: Tensor, requests: Tensor) -> Tensor:
+    """Return the logits of tumour that keeps its place and has everywhere the make-up that was requested.
+
+    Of a tumour that shrinks, each voxel keeps the share that the whole keeps. Nothing requested leaves
+    the tumour as it is, all of it viable.
+
+    Parameters
+    ----------
+    fields, requests : Tensor
+        See `ChangeNetwork.encode`.
+    """
+    baseline = fields[:, 3:6].float()
+    asked = requests.float()
+    for axis in (2, 3, 4):
+        asked = asked.repeat_interleave(2, dim=axis)
+    dead, oil = asked[:, 1:2].clamp_min(0.0), asked[:, 2:3].clamp_min(0.0)
+    whole = torch.maximum((asked[:, 3:4].exp() - REQUEST_FLOOR).clamp_min(1e-3), dead + oil)
+    shares = torch.cat([whole - dead - oil, dead, oil], dim=1) / whole.clamp_min(1.0)
+    tumour = baseline.sum(dim=1, keepdim=True) * shares
+    everything = torch.cat([1.0 - tumour.sum(dim=1, keepdim=True), tumour], dim=1)
+    return torch.log(everything.clamp_min(0.0) + _PRIOR)
+
+
+def evidence(state: Tensor, sigma: Tensor) -> Tensor:
+    """Return what a noisy state says of the clean one: voxel by voxel, and averaged over surroundings.
+
+    Each is the expected clean value given the noisy one, were clean values normally distributed; a
+    constant change of a whole lesion stands out of the noise long before its single voxels do.
+
+    Parameters
+    ----------
+    state : Tensor, (batch, 40, z/2, y/2, x/2)
+        (1 - sigma) times the clean state and sigma times standard normal noise.
+    sigma : Tensor, (batch,)
+
+    Returns
+    -------
+    Tensor, (batch, 50, z/2, y/2, x/2)
+        All bands, then the means of the fields averaged over 3 and over about 7 voxels a side.
+    """
+    level = sigma[:, None, None, None, None].float()
+    clean = (1.0 - level) * _SIGNAL**2
+    spread = ((1.0 - level) * _SIGNAL) ** 2
+    single, near, far = (clean / (spread + level**2 / n) for n in _AVERAGED)
+    full = state.float()
+    around = _blurred(full[:, ::_BANDS])
+    return torch.cat([single * full, near * around, far * _blurred(_blurred(around))], dim=1)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    return functional.avg_pool3d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
 class ChangeNetwork(nn.Module):
-    """A U-Net on the Haar bands, modulated by the conditions."""
+    """A U-Net on the Haar bands, modulated by the conditions.
+
+    What it sees also reaches the answer directly: normalisation inside the network forgets how bright a
+    lesion is, and how bright its change.
+    """
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
@@ -219,14 +306,25 @@ class ChangeNetwork(nn.Module):
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
+        self.direct = nn.Conv3d(_SEEN + _EVIDENCE, 8 * (TISSUES + 1) + LEVELS, 1, bias=False)
+        nn.init.zeros_(self.direct.weight)
+        self.gain = nn.Linear(e, _SEEN + _EVIDENCE)
+        nn.init.zeros_(self.gain.weight)
+        nn.init.zeros_(self.gain.bias)
+
+    def start_at(self, levels: Tensor) -> None:
+        """Let an untrained network answer with the same levels, (8,), everywhere."""
+        assert self.head.bias is not None
+        with torch.no_grad():
+            self.head.bias[-LEVELS:] = levels
 
     def embedding(self, conditions: Tensor, sigma: Tensor) -> Tensor:
         """Return the embedding of conditions (batch, n) at a noise level (batch,)."""
         embedded: Tensor = self.embed(torch.cat([conditions, sigma[:, None]], dim=1))
         return embedded
 
-    def encode(self, fields: Tensor, requests: Tensor, embedding: Tensor) -> Tensor:
-        """Return what does not depend on the state, (batch, width, z/2, y/2, x/2).
+    def encode(self, fields: Tensor, requests: Tensor, embedding: Tensor) -> Context:
+        """Return what does not depend on the state.
 
         Parameters
         ----------
@@ -234,30 +332,25 @@ class ChangeNetwork(nn.Module):
             Two phases less the liver's level, liver, three fractions; see `conditions`.
         requests : Tensor, (batch, 4, z/2, y/2, x/2)
         """
-        joined = torch.cat([haar(fields) * 0.35, requests], dim=1)
-        found: Tensor = self.context_block(self.context(joined), embedding)
-        return found
+        bands = haar(fields) * _TO_MEAN
+        features = self.context_block(self.context(torch.cat([bands, requests], dim=1)), embedding)
+        seen = torch.cat([bands[:, ::_BANDS], requests], dim=1)
+        return Context(features, seen, prior_logits(fields, requests))
 
-    @staticmethod
-    def prior(fields: Tensor) -> Tensor:
-        """Return the logits of the baseline's tissues, from which those of a follow-up depart."""
-        baseline = fields[:, 3:6].float()
-        whole = torch.cat([1.0 - baseline.sum(dim=1, keepdim=True), baseline], dim=1)
-        return torch.log(whole.clamp_min(0.0) + _PRIOR)
-
-    def decode(self, context: Tensor, state: Tensor | None, prior: Tensor, embedding: Tensor) -> Drawn:
+    def decode(self, context: Context, state: Tensor | None, sigma: Tensor, embedding: Tensor) -> Drawn:
         """Return the follow-up that is expected given the state.
 
         Parameters
         ----------
-        context, prior : Tensor
-            As `encode` and `prior` give them.
+        context : as `encode` gives it
         state : Tensor, (batch, 40, z/2, y/2, x/2), or None
             Haar bands of the noisy change; None in one-step regression.
+        sigma : Tensor, (batch,)
+            Noise level of the state.
         """
-        x = context
+        x = context.features
         if state is not None:
-            x = context + self.state(state)
+            x = x + self.state(state)
         skips: list[Tensor] = []
         for level, encoder in enumerate(self.encoders):
             if level:
@@ -271,7 +364,16 @@ class ChangeNetwork(nn.Module):
             x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest").to(skip.dtype) + skip
             x = self._at(level, decoder, x, embedding)
         scale, shift = self.last(embedding).chunk(2, dim=1)
-        return self._drawn(self.head(_activated(normalised(x, scale, shift))).float(), prior)
+        answer = self.head(_activated(normalised(x, scale, shift))).float()
+        return self._drawn(answer + self._directly(context.seen, state, sigma, embedding), context.prior)
+
+    def _directly(self, seen: Tensor, state: Tensor | None, sigma: Tensor, embedding: Tensor) -> Tensor:
+        """Return the part of the answer that is linear in what is seen, (batch, 40, z/2, y/2, x/2)."""
+        with torch.autocast(seen.device.type, enabled=False):
+            told = evidence(state, sigma) if state is not None else _nothing(seen)
+            gain = 1.0 + self.gain(embedding.float())[:, :, None, None, None]
+            found: Tensor = self.direct(torch.cat([seen.float(), told], dim=1) * gain)
+            return found
 
     def _down(self, level: int, x: Tensor) -> Tensor:
         if level >= _FULL_PRECISION_FROM:
@@ -302,7 +404,12 @@ class ChangeNetwork(nn.Module):
         """Return the expected follow-up; see `encode` and `decode`."""
         # The request is encoded once for all noise levels.
         context = self.encode(fields, requests, self.embedding(conditions, torch.ones_like(sigma)))
-        return self.decode(context, state, self.prior(fields), self.embedding(conditions, sigma))
+        return self.decode(context, state, sigma, self.embedding(conditions, sigma))
+
+
+def _nothing(seen: Tensor) -> Tensor:
+    """Return the evidence of no state."""
+    return seen.new_zeros((len(seen), _EVIDENCE, *seen.shape[2:]), dtype=torch.float32)
 
 
 def bfloat16_is_fast() -> bool:

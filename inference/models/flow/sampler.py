@@ -86,11 +86,10 @@ def sample(
         # What was requested and what is known do not change with the noise level.
         context_embedding = network.embedding(conditions, torch.ones(len(fields), device=fields.device))
         context = network.encode(fields, requests, context_embedding)
-        prior = network.prior(fields)
         for step, timestep in enumerate(scheduler.timesteps):
             sigma = scheduler.sigmas[step].expand(len(fields)).to(fields.device)
             embedding = network.embedding(conditions, sigma)
-            drawn = network.decode(context, state, prior, embedding)
+            drawn = network.decode(context, state, sigma, embedding)
             velocity = (state - clean_state(drawn, fields)) / sigma[:, None, None, None, None]
             state = scheduler.step(velocity, timestep, state, return_dict=False)[0]
     assert drawn is not None  # there is at least one step
