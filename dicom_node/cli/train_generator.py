@@ -38,7 +38,7 @@ def generator(
     Three parts are trained: the outcome model (how much viable, dead and lipiodol-covered tumour there
     is under each regimen at each month), a network that draws the expected image in one step, and the
     flow-matching network that starts from it. A graphics card is used where there is one; on one core of
-    a processor the defaults take about 90 minutes for 1,500 patients.
+    a processor the defaults take about 45 minutes for 1,500 patients.
 
     A run that was stopped continues from its checkpoint when the command is given again; checkpoints and
     learning curves are in the folder OUT.work.

@@ -11,12 +11,14 @@ from inference.models.flow.network import (
     FIELDS,
     GROUPS,
     MULTIPLE,
+    REQUEST_FLOOR,
     REQUESTS,
     STATE,
     Convolution,
     Drawn,
     Entry,
     Exit,
+    evidence,
     image_change,
     normalised,
 )
@@ -123,16 +125,76 @@ def test_answer_is_a_map_of_the_same_shape_and_depends_on_request_regimen_and_no
         assert not torch.allclose(first.logits, other.logits)
 
 
-def test_untrained_network_keeps_the_baseline() -> None:
+def asked(total: float, dead: float, oil: float) -> torch.Tensor:
+    """Return requests of a lesion with these volumes over its baseline's, as `request_maps` paints them."""
+    maps = torch.zeros((1, REQUESTS, 16, 16, 16))
+    maps[:, 1], maps[:, 2], maps[:, 3] = dead, oil, np.log(total + REQUEST_FLOOR)
+    return maps
+
+
+@pytest.mark.parametrize(
+    ("total", "dead", "oil", "shares"),
+    [
+        (1.0, 0.0, 0.0, (1.0, 0.0, 0.0)),
+        (1.0, 0.5, 0.2, (0.3, 0.5, 0.2)),
+        (0.5, 0.2, 0.0, (0.3, 0.2, 0.0)),
+        (2.0, 1.0, 0.0, (0.5, 0.5, 0.0)),
+    ],
+    ids=["kept", "dying", "shrinking", "growing"],
+)
+def test_answers_depart_from_the_make_up_that_is_requested(total, dead, oil, shares) -> None:
     network = random_network().eval()
     torch.nn.init.zeros_(network.head.weight)
     torch.nn.init.zeros_(network.head.bias)
-    fields, requests, conditions, _ = inputs()
-    fields[:, 3:] = (fields[:, 3:] > 0.2).float() / 3.0
-    answer = regress(network, fields, requests, conditions)
-    # Shares of the baseline, softened by the prior that keeps their logarithm finite.
-    assert torch.allclose(answer.fractions, fields[:, 3:], atol=0.06)
-    assert not clean_state(answer, fields)[:, 24:].any()
+    torch.nn.init.zeros_(network.direct.weight)
+    fields, _, conditions, _ = inputs()
+    fields[:, 3:] = 0.0
+    fields[:, 3, 8:24, 8:24, 8:24] = 1.0
+    answer = regress(network, fields, asked(total, dead, oil), conditions)
+    inside = answer.fractions[0, :, 8:24, 8:24, 8:24].mean(dim=(1, 2, 3))
+    # Softened by the prior that keeps logarithms finite.
+    assert torch.allclose(inside, torch.tensor(shares), atol=0.06)
+    assert float(answer.fractions[0, :, :8].max()) < 0.03
+    if shares[0] == 1.0:
+        assert not clean_state(answer, fields)[:, 24:].any()
+
+
+def test_evidence_is_the_expected_clean_state() -> None:
+    # Clean values of whole lesions, constant over the surroundings that are averaged.
+    generator = torch.Generator().manual_seed(0)
+    lesions = 2.0 * torch.randn((400, 8 * STATE, 1, 1, 1), generator=generator)
+    clean = lesions.expand(-1, -1, 9, 9, 9)
+    for level in (0.9, 0.5):
+        sigma = torch.full((len(clean),), level)
+        noise = torch.randn(clean.shape, generator=generator)
+        told = evidence((1.0 - level) * clean + level * noise, sigma)[:, :, 4, 4, 4]
+        wanted = clean[:, :, 4, 4, 4]
+        for part, target in (
+            (told[:, : 8 * STATE], wanted),
+            (told[:, 8 * STATE : 9 * STATE], wanted[:, ::8]),
+            (told[:, 9 * STATE :], wanted[:, ::8]),
+        ):
+            # The best estimate: what it leaves over is unrelated to it.
+            slope = float((part * target).sum() / part.square().sum())
+            assert slope == pytest.approx(1.0, abs=0.12)
+    assert torch.allclose(evidence(clean, torch.zeros(len(clean)))[:, : 8 * STATE], clean)
+    assert not evidence(noise, torch.ones(len(clean))).any()
+
+
+def test_a_brighter_lesion_has_a_brighter_change() -> None:
+    # Normalisation inside the network forgets brightness; the direct path does not.
+    network = random_network().eval()
+    fields, requests, conditions, noise = inputs()
+    states = torch.cat([noise, 3.0 * noise])
+    told = evidence(states, torch.full((2,), 0.5))
+    assert torch.allclose(told[1], 3.0 * told[0], atol=1e-4)
+    torch.nn.init.zeros_(network.head.weight)
+    with torch.no_grad():
+        network.direct.weight[-8:] = 0.1
+    sigma = torch.full((1,), 0.5)
+    levels = [network(fields, requests, conditions, s[None], sigma).levels for s in states]
+    calm = network(fields, requests, conditions, torch.zeros_like(noise), sigma).levels
+    assert torch.allclose(levels[1] - calm, 3.0 * (levels[0] - calm), atol=1e-3)
 
 
 def test_gradients_reach_every_weight() -> None:
