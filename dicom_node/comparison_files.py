@@ -15,7 +15,8 @@ from inference.comparison.results import RegimenComparison
 from inference.comparison.stored import ComparisonModel, load_comparison
 from inference.comparison.table import read_patients
 from inference.results import NotAssessed
-from reporting.comparison_pictures import heat_map_picture, percent
+from reporting.comparison_pictures import heat_map_picture
+from reporting.comparison_words import percent
 from reporting.drawing import Heading
 
 RESULTS = "comparisons.json"

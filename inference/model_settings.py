@@ -1,4 +1,4 @@
-"""Settings of a site's own segmenters: which program, which weights, and what its labels mean."""
+"""Settings of a site's own segmenters, and of the systems whose second opinion a site wants."""
 
 from __future__ import annotations
 
@@ -100,13 +100,25 @@ AnySiteSegmenter = Annotated[
 
 
 class ModelSettings(Frozen):
-    """The site's own segmenters, the most trusted first; tried before the default of the product."""
+    """The site's own segmenters and second opinions.
+
+    Attributes
+    ----------
+    segmenters : tuple
+        The most trusted first; tried before the default of the product.
+    second_opinions : tuple of Path
+        Folders of bundles that `hepatocast train` wrote, in the order in which they are reported. None
+        changes the forecast.
+    """
 
     segmenters: tuple[AnySiteSegmenter, ...] = ()
+    second_opinions: tuple[Path, ...] = ()
 
     @model_validator(mode="after")
     def _check_names(self) -> ModelSettings:
         names = [s.name for s in self.segmenters]
         if len(set(names)) != len(names):
             raise ValueError("two segmenters have the same name")
+        if len(set(self.second_opinions)) != len(self.second_opinions):
+            raise ValueError("second_opinions: a folder is named twice")
         return self

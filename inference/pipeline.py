@@ -1,6 +1,6 @@
 """The ordered stages of a forecast.
 
-select -> load -> segment -> generate -> respond -> check_images -> survive -> compare
+select -> load -> segment -> generate -> respond -> check_images -> describe -> survive -> compare -> consult
 
 To add a step: a file in ``inference/stages`` and one line in `run`.
 """
@@ -14,21 +14,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.bundle_store import BundleKind
-from inference.case import Case
+from inference.case import Case, ClinicalRecord
 from inference.clinical.summary import summarise, with_imaging
 from inference.comparison.stored import ComparisonModel
 from inference.errors import ModelError
 from inference.imaging.measurement import liver_ml
 from inference.imaging.phase_evidence import PhaseReader
 from inference.models.catalogue import default_folders, load_model
-from inference.models.protocols import Generator, LesionOutliner, Progress, Segmenter, SurvivalModel, within
+from inference.models.protocols import (
+    Generator,
+    ImageDescriber,
+    LesionOutliner,
+    Progress,
+    SecondReader,
+    Segmenter,
+    SurvivalModel,
+    within,
+)
+from inference.models.second_opinions.loading import load_readers
 from inference.models.seg_in_study import SegInStudy
 from inference.models.segmenter_chain import SegmenterChain
 from inference.randomness import RandomStreams
-from inference.results import BundleInfo, RegimenForecast, StudyResults
+from inference.results import (
+    AssessedPatient,
+    BundleInfo,
+    GeneratedCourse,
+    RegimenForecast,
+    StudyResults,
+    Survival,
+)
 from inference.settings import PipelineSettings
 from inference.stages.check_images import check_images
-from inference.stages.compare import compare, compare_learned
+from inference.stages.compare import Compared, compare, compare_learned
+from inference.stages.consult import consult
+from inference.stages.describe import describe
 from inference.stages.generate import generate
 from inference.stages.load import load
 from inference.stages.respond import measure_baseline, respond
@@ -42,13 +61,22 @@ _SERVED = (
     BundleKind.GENERATOR,
     BundleKind.SURVIVAL,
     BundleKind.COMPARISON,
+    BundleKind.IMAGE_VECTORS,
 )
 """Parts of the forecast that `run` has a place for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bundles:
-    """The models of one forecast."""
+    """The models of one forecast.
+
+    Attributes
+    ----------
+    image_vectors : ImageDescriber or None
+        For a survival model that was trained with its vectors; others take none.
+    second_readers : tuple of SecondReader
+        Asked beside the forecast.
+    """
 
     segmenter: Segmenter
     generator: Generator
@@ -56,6 +84,8 @@ class Bundles:
     phase: PhaseReader | None = None
     outliner: LesionOutliner | None = None
     comparison: ComparisonModel | None = None
+    image_vectors: ImageDescriber | None = None
+    second_readers: tuple[SecondReader, ...] = ()
 
     @classmethod
     def shipped(cls) -> Bundles:
@@ -69,7 +99,12 @@ class Bundles:
         return cls.load(default_folders())
 
     @classmethod
-    def load(cls, folders: Mapping[BundleKind, Path], site: Sequence[Segmenter] = ()) -> Bundles:
+    def load(
+        cls,
+        folders: Mapping[BundleKind, Path],
+        site: Sequence[Segmenter] = (),
+        second_opinions: Sequence[Path] = (),
+    ) -> Bundles:
         """Load models from the folders of their bundles, each verified against its digest.
 
         Parameters
@@ -78,6 +113,8 @@ class Bundles:
             Folder of the bundle of each part; a generator and a survival model are needed.
         site : sequence of Segmenter
             Segmenters of the site, tried after a segmentation in the study and before the bundle's.
+        second_opinions : sequence of Path
+            Folders of the second readers' bundles; one that cannot be read is reported, and costs nothing.
 
         Raises
         ------
@@ -96,6 +133,8 @@ class Bundles:
             phase=models.get(BundleKind.PHASE),
             outliner=own,
             comparison=models.get(BundleKind.COMPARISON),
+            image_vectors=models.get(BundleKind.IMAGE_VECTORS),
+            second_readers=load_readers(second_opinions),
         )
 
     def infos(self) -> Mapping[str, BundleInfo]:
@@ -109,6 +148,9 @@ class Bundles:
             found["phase"] = self.phase.info
         if self.comparison is not None:
             found["comparison"] = self.comparison.info
+        if self.image_vectors is not None:
+            found["image_vectors"] = self.image_vectors.info
+        found |= {f"second_opinion {reader.info.name}": reader.info for reader in self.second_readers}
         return found
 
 
@@ -180,14 +222,15 @@ def run(
         points = [respond(baseline, segmentation, lesions, course) for course in courses]
     with stages.stage("check", "looking at the generated images", 0.92):
         points = check_images(baseline, segmentation, points, bundles.outliner)
-    with stages.stage("survive", "predicting survival", 0.97):
-        clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
-        survival = survive(clinical, lesions, settings, bundles.survival)
-    with stages.stage("compare", "comparing regimens", 0.99):
-        if bundles.comparison is None:
-            comparison = compare(survival, settings, bundles.survival, courses)
-        else:
-            comparison = compare_learned(clinical, settings, bundles.comparison, courses)
+    clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
+    with stages.stage("survive", "predicting survival", 0.94):
+        seen = describe(baseline, segmentation, clinical, courses, bundles.image_vectors, bundles.survival)
+        survival = survive(clinical, lesions, settings, bundles.survival, seen.evidence)
+    with stages.stage("compare", "comparing regimens", 0.97):
+        compared = _compare(clinical, survival, settings, bundles, courses)
+    with stages.stage("consult", "asking for second opinions", 0.98):
+        patient = AssessedPatient(baseline, segmentation, lesions, clinical)
+        opinions = consult(patient, settings.regimens, bundles.second_readers)
     return StudyResults(
         baseline=baseline,
         segmentation=segmentation,
@@ -197,8 +240,23 @@ def run(
             RegimenForecast(r.id, r.name, time_points, course.trajectory, survival[r.id], course.not_assessed)
             for r, time_points, course in zip(settings.regimens, points, courses, strict=True)
         ),
-        comparison=comparison,
+        comparison=compared.said,
         bundles={**bundles.infos(), "segmenter": segmentation.bundle},
         seed=settings.seed,
         timings_s=stages.timings_s,
+        second_opinions=opinions,
+        regimen_comparison=compared.behind,
+        notes=seen.notes,
     )
+
+
+def _compare(
+    clinical: ClinicalRecord,
+    survival: Mapping[str, Survival],
+    settings: PipelineSettings,
+    bundles: Bundles,
+    courses: Sequence[GeneratedCourse],
+) -> Compared:
+    if bundles.comparison is None:
+        return Compared(compare(survival, settings, bundles.survival, courses), None)
+    return compare_learned(clinical, settings, bundles.comparison, courses)

@@ -14,10 +14,12 @@ def heading_of(results: StudyResults, title: str, subtitle: str) -> Heading:
         f"Generator {generator.name} {generator.version} ({generator.trained_on})   |   "
         f"survival {survival.name} {survival.version} ({survival.trained_on})   |   seed {results.seed}"
     )
-    alert = (
-        "DEMONSTRATION MODEL - RESEARCH ONLY" if results.demonstration else "AI PREDICTION - RESEARCH ONLY"
-    )
-    return Heading(title, subtitle, footer[:170], alert)
+    return Heading(title, subtitle, footer[:170], alert_of(results))
+
+
+def alert_of(results: StudyResults) -> str:
+    """Return the words on the use of a chart."""
+    return "DEMONSTRATION MODEL - RESEARCH ONLY" if results.demonstration else "AI PREDICTION - RESEARCH ONLY"
 
 
 def style_of(results: StudyResults, forecast: RegimenForecast) -> tuple[str, str]:

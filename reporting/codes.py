@@ -66,15 +66,20 @@ MEDIAN_SURVIVAL = _private("HC212", "Predicted median time")
 RMST36 = _private("HC213", "Restricted mean time over 36 months")
 RISK_SCORE = _private("HC214", "Risk score")
 BENEFIT = _private("HC215", "Expected median survival benefit")
-CONFIDENCE = _private("HC216", "Confidence of benefit above 3 months")
 MODEL_PREDICTION = _private("HC217", "Model prediction with pointwise 95% limits")
 CHANGE_OF_VOLUME = _private("HC218", "Change of volume from baseline")
+RMST36_DIFFERENCE = _private("HC219", "Difference of restricted mean time over 36 months")
+E_VALUE = _private("HC220", "E-value of the estimated benefit")
+E_VALUE_OF_LIMIT = _private("HC221", "E-value of the limit nearer to no benefit")
+PROPENSITY = _private("HC222", "Probability that such a patient had the regimen")
 
 MM = Code("mm", "UCUM", "millimeter")
 ML = Code("mL", "UCUM", "milliliter")
 PERCENT = Code("%", "UCUM", "percent")
 ONE = Code("1", "UCUM", "no units")
 MONTH = Code("mo", "UCUM", "month")
+POINTS = Code("{points}", "UCUM", "points")
+_UNITS = {code.value: code for code in (MM, ML, PERCENT, ONE, MONTH, POINTS)}
 
 _ENDPOINTS = {
     "os": ("HC31", "overall survival"),
@@ -93,6 +98,26 @@ def endpoint_assessment(endpoint: str) -> Code:
     """Return the concept that says whether an end point was assessed."""
     value, words = _ENDPOINTS[endpoint]
     return _private(f"{value}A", f"Assessment of {words}")
+
+
+def confidence(benefit_months: float) -> Code:
+    """Return the concept of the confidence that a benefit is larger than so many months."""
+    asked = f"{benefit_months:g}"
+    value = "HC216" if asked == "3" else f"HC216-{asked}"
+    return _private(value[:16], f"Confidence of benefit above {asked} months")
+
+
+def unit(ucum: str) -> Code:
+    """Return a UCUM unit as a code; no unit is that of a number without one."""
+    return _UNITS.get(ucum or "1", Code(ucum[:16], "UCUM", ucum.strip("{}")[:64]))
+
+
+def named_concept(kind: str, name: str) -> Code:
+    """Return a concept that only its name tells, such as a value of a site's own system.
+
+    The code is a digest of kind and name, so the same name has the same code in every report.
+    """
+    return _private(f"N-{hashlib.sha256(f'{kind} {name}'.encode()).hexdigest()[:14].upper()}", name[:64])
 
 
 # ------------------------------------------------------------------ response
@@ -123,6 +148,8 @@ REASONS = {
     Reason.NO_OVERLAP: _private("HC422", "Treated groups do not overlap"),
     Reason.OUT_OF_DISTRIBUTION: _private("HC423", "Patient outside the cohort learned from"),
     Reason.NO_EFFECT_SHOWN: _private("HC424", "No effect of the regimens shown"),
+    Reason.IMAGE_NOT_CHECKED: _private("HC425", "Generated image not outlined again"),
+    Reason.MODEL_FAILED: _private("HC426", "Model failed or cannot be read"),
 }
 
 # ------------------------------------------------------------------ time, regimen, risk, document
@@ -141,6 +168,11 @@ COMPARISON = _private("HC506", "Comparison of regimens")
 RECOMMENDED_REGIMEN = _private("HC507", "Regimen with the longer expected survival")
 NO_REGIMEN = _private("HC519", "No regimen is preferred")
 DETAIL = _private("HC520", "Detail")
+HELD_AGAINST = _private("HC521", "Regimen that it is held against")
+BENEFIT_STATE = _private("HC522", "State of expected benefit")
+LOWER_BOUND = _private("HC523", "Lower bound, median beyond follow-up")
+SECOND_OPINION = _private("HC524", "Second opinion of another system")
+OPINION_STATE = _private("HC525", "State of second opinion")
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 CLINICAL_VALUE = _private("HC508", "Clinical value used")
 CLINICAL_MISSING = _private("HC509", "Clinical values missing")

@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from inference.comparison.results import Interval, PairBenefit, RegimenComparison, RegimenEstimate
 from inference.results import NotAssessed, Reason
 from reporting import drawing
+from reporting.comparison_words import hidden_confounding, name_of, named, percent, verdict
 from reporting.drawing import Heading, RgbArray
 
 COLOURS = "BrBG"
@@ -70,14 +71,10 @@ def heat_map_picture(comparison: RegimenComparison, names: Mapping[str, str], he
     if comparison.recommended is not None and comparison.against is not None:
         order = [r.regimen_id for r in regimens]
         _frame(axes, order.index(comparison.against), order.index(comparison.recommended))
-    _label(axes, [_name(r.regimen_id, names) for r in regimens])
+    _label(axes, [name_of(r.regimen_id, names) for r in regimens])
     _scale(figure, norm, comparison.rule.benefit_months)
     _words(figure, comparison, names)
     return drawing.rgb(figure)
-
-
-def _name(regimen_id: str, names: Mapping[str, str]) -> str:
-    return names.get(regimen_id, regimen_id)
 
 
 def _pair(
@@ -169,13 +166,6 @@ def _confidence(confidence: float | NotAssessed) -> str:
     return f"confidence {percent(confidence)}"
 
 
-def percent(confidence: float) -> str:
-    """Return a probability in words; the ends are never shown as certain."""
-    if confidence > 0.99:
-        return "> 99 %"
-    return "< 1 %" if confidence < 0.01 else f"{100 * confidence:.0f} %"
-
-
 def _frame(axes: Axes, column: int, row: int) -> None:
     axes.add_patch(
         Rectangle(
@@ -219,17 +209,17 @@ def _scale(figure: Figure, norm: TwoSlopeNorm, asked: float) -> None:
 
 def _words(figure: Figure, comparison: RegimenComparison, names: Mapping[str, str]) -> None:
     top, left = 0.86, 0.665
-    verdict = _verdict(comparison, names)
-    top = _paragraph(figure, left, top, verdict, 15, drawing.INK, "bold") - 0.012
+    top = _paragraph(figure, left, top, verdict(comparison, names), 15, drawing.INK, "bold") - 0.012
     if comparison.recommended is not None and comparison.against is not None:
-        top = _paragraph(figure, left, top, _hidden(comparison), 12, drawing.INK) - 0.012
+        pair = comparison.pair(comparison.recommended, comparison.against)
+        top = _paragraph(figure, left, top, hidden_confounding(pair), 12, drawing.INK) - 0.012
     if comparison.reasons:
         top = _paragraph(figure, left, top, "Not assessed, and why", 13, drawing.ALERT, "bold")
         for reason in comparison.reasons:
-            top = _paragraph(figure, left, top, _named(reason.detail, names), 12, drawing.ALERT) - 0.006
+            top = _paragraph(figure, left, top, named(reason.detail, names), 12, drawing.ALERT) - 0.006
         top -= 0.008
     for note in comparison.notes:
-        top = _paragraph(figure, left, top, _named(note, names), 12, drawing.MUTED) - 0.008
+        top = _paragraph(figure, left, top, named(note, names), 12, drawing.MUTED) - 0.008
 
 
 def _paragraph(
@@ -241,41 +231,3 @@ def _paragraph(
         left, top, "\n".join(lines), fontsize=size, color=colour, fontweight=weight, va="top", linespacing=1.4
     )
     return top - len(lines) * size * 1.4 * drawing.DPI / 72.0 / drawing.HEIGHT
-
-
-def _named(words: str, names: Mapping[str, str]) -> str:
-    """Write names of regimens in place of their identifiers, longer ones first."""
-    for regimen_id in sorted(names, key=len, reverse=True):
-        words = words.replace(regimen_id, names[regimen_id])
-    return words
-
-
-def _verdict(comparison: RegimenComparison, names: Mapping[str, str]) -> str:
-    if comparison.recommended is None or comparison.against is None:
-        return "No regimen is preferred."
-    pair = comparison.pair(comparison.recommended, comparison.against)
-    words = "at least " if pair.at_least else ""
-    return (
-        f"Longer expected survival under {_name(comparison.recommended, names)} than under "
-        f"{_name(comparison.against, names)}: by {words}{comparison.benefit_months:.1f} months, confidence "
-        f"{percent(comparison.confidence or 0.0)}."
-    )
-
-
-def _hidden(comparison: RegimenComparison) -> str:
-    """Say how much a confounder that was overlooked would take away."""
-    pair = comparison.pair(comparison.recommended or "", comparison.against or "")
-    parts = []
-    if pair.e_value is not None:
-        parts.append(
-            f"E-value {pair.e_value.of_estimate:.1f} (limit {pair.e_value.of_limit:.1f}): so strongly would "
-            "a hidden confounder have to be tied to regimen and death to explain the benefit away."
-        )
-    if pair.hidden:
-        worst = min(pair.hidden, key=lambda h: h.benefit_months)
-        parts.append(
-            f"A trait with which patients live {worst.time_ratio:g} times as long, "
-            f"{100 * worst.imbalance:.0f} points more frequent under this regimen, would leave "
-            f"{worst.benefit_months:+.1f} months at a confidence of {percent(worst.confidence)}."
-        )
-    return " ".join(parts)

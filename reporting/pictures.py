@@ -1,4 +1,4 @@
-"""The charts as pictures: survival, course of the disease, and the slices of `slices_picture`.
+"""The charts as pictures: survival, course of the disease, slices, and where regimens were compared, these.
 
 All pictures are RGB arrays that depend on the results alone.
 """
@@ -6,8 +6,8 @@ All pictures are RGB arrays that depend on the results alone.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,16 +24,15 @@ from inference.results import (
 from reporting import drawing
 from reporting.chart_style import category_of, heading_of, style_of
 from reporting.common import time_point_text
+from reporting.comparison_pictures import heat_map_picture
+from reporting.comparison_words import regimen_names
 from reporting.drawing import RgbArray
+from reporting.regressions_picture import regressions_picture
 from reporting.report_text import FOLLOW_UP, refusals
 from reporting.slices_picture import compared_point, slices_picture
+from reporting.survival_numbers import ENDPOINTS, curves_of, survival_numbers_picture
 
 REGIMENS_PER_PICTURE = 3
-_ENDPOINT_NAMES = {
-    "os": "Overall survival",
-    "pfs": "Progression-free survival",
-    "ttp": "Freedom from progression",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +46,11 @@ class Picture:
 
 def chart_images(results: StudyResults) -> tuple[Picture, ...]:
     """Return every chart as (name, title, RGB array)."""
-    pictures = [
-        Picture("survival", "Predicted survival", survival_picture(results)),
-        Picture("course", "Predicted tumour burden", course_picture(results)),
-    ]
+    pictures = [Picture("survival", "Predicted survival", survival_picture(results))]
+    if _curves(results):
+        numbers = survival_numbers_picture(results)
+        pictures.append(Picture("survival-numbers", "Predicted survival in numbers", numbers))
+    pictures.append(Picture("course", "Predicted tumour burden", course_picture(results)))
     shown = [f for f in results.forecasts if compared_point(f) is not None]
     for start in range(0, len(shown), REGIMENS_PER_PICTURE):
         page = start // REGIMENS_PER_PICTURE + 1
@@ -61,7 +61,31 @@ def chart_images(results: StudyResults) -> tuple[Picture, ...]:
                 slices_picture(results, shown[start : start + REGIMENS_PER_PICTURE]),
             )
         )
-    return tuple(pictures)
+    return (*pictures, *_comparison_pictures(results, shown))
+
+
+def _comparison_pictures(results: StudyResults, shown: Sequence[RegimenForecast]) -> Iterator[Picture]:
+    """Yield the heat map and the courses side by side; nothing where no regimens were compared."""
+    comparison = results.regimen_comparison
+    if comparison is None:
+        return
+    names = regimen_names(results)
+    info = results.bundles.get("comparison")
+    words = heading_of(
+        results,
+        "Comparison of regimens",
+        "Expected overall survival of this patient, learned from patients who were treated with each regimen",
+    )
+    if info is not None:
+        words = replace(words, footer=f"Comparison {info.name} {info.version} ({info.trained_on})"[:170])
+    yield Picture("comparison", "Comparison of regimens", heat_map_picture(comparison, names, words))
+    known = {estimate.regimen_id for estimate in comparison.regimens}
+    compared = [forecast for forecast in shown if forecast.regimen_id in known]
+    for start in range(0, len(compared), REGIMENS_PER_PICTURE):
+        page = start // REGIMENS_PER_PICTURE + 1
+        part = compared[start : start + REGIMENS_PER_PICTURE]
+        picture = regressions_picture(results, comparison, part)
+        yield Picture(f"regressions-{page}", "Virtual regressions side by side", picture)
 
 
 # ------------------------------------------------------------------ survival
@@ -86,7 +110,7 @@ def survival_picture(results: StudyResults) -> RgbArray:
     width = 0.93 / len(curves) - 0.055
     for n, (endpoint, entries) in enumerate(curves.items()):
         axes = drawing.plain_axes(figure, 0.06 + n * 0.93 / len(curves), bottom, width, 0.84 - bottom)
-        _draw_endpoint(axes, results, _ENDPOINT_NAMES[endpoint], entries)
+        _draw_endpoint(axes, results, ENDPOINTS[endpoint], entries)
     if refused:
         _refusal_text(figure, words, top=0.105 + 0.0245 * len(words), title="Not assessed")
     return drawing.rgb(figure)
@@ -96,10 +120,8 @@ def _curves(results: StudyResults) -> dict[str, list[tuple[RegimenForecast, Surv
     """Return assessed curves by end point; end points without any are left out."""
     found: dict[str, list[tuple[RegimenForecast, SurvivalCurve]]] = {}
     for forecast in results.forecasts:
-        survival = forecast.survival
-        for endpoint, curve in (("os", survival.os), ("pfs", survival.pfs), ("ttp", survival.ttp)):
-            if isinstance(curve, SurvivalCurve):
-                found.setdefault(endpoint, []).append((forecast, curve))
+        for endpoint, curve in curves_of(forecast):
+            found.setdefault(endpoint, []).append((forecast, curve))
     return found
 
 

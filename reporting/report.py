@@ -1,8 +1,8 @@
 """The ``report``: everything that was measured and predicted, as groups of TID 1501.
 
-A lesion at a time point, the response at a time point, the prognosis under a regimen and the comparison
-are groups of their own. What is text or not assessed, and the clinical values, stand under Qualitative
-Evaluations (TID 1500 row 12), each with its reason.
+A lesion at a time point, the response at a time point, the prognosis under a regimen, the comparison and
+each second opinion are groups of their own. What is text or not assessed, and the clinical values, stand
+under Qualitative Evaluations (TID 1500 row 12), each with its reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from inference.results import (
-    Comparison,
     LesionMeasurement,
     NotAssessed,
     RegimenForecast,
@@ -25,6 +24,9 @@ from inference.results import (
 from reporting import codes
 from reporting.common import SeriesOfNode, change_pct
 from reporting.context import Context
+from reporting.report_comparison import comparison_groups
+from reporting.report_opinions import opinion_groups
+from reporting.report_parts import Group, measured, reason, tracking
 from reporting.report_text import text_items
 from reporting.structured import (
     KeySlices,
@@ -39,7 +41,6 @@ from reporting.structured import (
 )
 
 SERIES_NUMBER = 9801
-Group = sr.MeasurementsAndQualitativeEvaluations
 
 
 def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
@@ -54,7 +55,8 @@ def build(results: StudyResults, context: Context) -> Iterator[Dataset]:
     groups += [_refused_group(context, f, f.not_assessed) for f in results.forecasts if f.not_assessed]
     for forecast in results.forecasts:
         groups += _prognosis_groups(results, context, forecast)
-    groups += _comparison_groups(results, context)
+    groups += comparison_groups(results, context)
+    groups += opinion_groups(results, context)
     images = slices.all()
     root = measurement_report(results, context, codes.ONCOLOGY_MEASUREMENT_REPORT, groups, images[:1])
     root.ContentSequence.append(text_items(results))
@@ -79,8 +81,8 @@ def _lesion_group(
 ) -> Group:
     before = {m.lesion_id: m for m in results.baseline_lesions}.get(lesion.lesion_id)
     measurements = [
-        _measured(codes.VOLUME, lesion.volume_ml, codes.ML, codes.SUM_OF_VOXELS),
-        _measured(codes.VIABLE_VOLUME, lesion.viable_ml, codes.ML, codes.SUM_OF_VOXELS),
+        measured(codes.VOLUME, lesion.volume_ml, codes.ML, codes.SUM_OF_VOXELS),
+        measured(codes.VIABLE_VOLUME, lesion.viable_ml, codes.ML, codes.SUM_OF_VOXELS),
     ]
     for concept, axis in (
         (codes.LONG_AXIS, lesion.long_axis),
@@ -89,12 +91,12 @@ def _lesion_group(
         (codes.VIABLE_SHORT_AXIS, lesion.viable_short_axis),
     ):
         if axis is not None:
-            measurements.append(_measured(concept, axis.length_mm, codes.MM))
+            measurements.append(measured(concept, axis.length_mm, codes.MM))
     if moment.point is not None and before is not None:
         measurements += _changes(lesion, before)
     source = [slices.of(moment, lesion.long_axis.slice_index)] if lesion.long_axis is not None else []
     return Group(
-        tracking_identifier=_tracking(context, lesion.lesion_id),
+        tracking_identifier=tracking(context, lesion.lesion_id),
         time_point_context=dated_time_point_context(moment),
         finding_type=codes.LIVER_CELL_CARCINOMA,
         finding_sites=finding_sites(),
@@ -109,7 +111,7 @@ def _changes(lesion: LesionMeasurement, before: LesionMeasurement) -> list[sr.Me
         (codes.CHANGE_OF_VOLUME, change_pct(lesion.volume_ml, before.volume_ml)),
         (codes.CHANGE_OF_VIABLE_VOLUME, change_pct(lesion.viable_ml, before.viable_ml)),
     )
-    return [_measured(concept, value, codes.PERCENT) for concept, value in found if value is not None]
+    return [measured(concept, value, codes.PERCENT) for concept, value in found if value is not None]
 
 
 # ------------------------------------------------------------------ response
@@ -124,13 +126,13 @@ def _response_groups(
     low, high = point.generated.viable_ml_interval80
     before = sum(m.viable_ml for m in results.baseline_lesions)
     burden = [
-        _measured(codes.VIABLE_VOLUME, point.viable_ml, codes.ML, codes.SUM_OF_VOXELS),
-        _measured(codes.VIABLE_VOLUME, low, codes.ML, derivation=codes.LOWER_80),
-        _measured(codes.VIABLE_VOLUME, high, codes.ML, derivation=codes.UPPER_80),
+        measured(codes.VIABLE_VOLUME, point.viable_ml, codes.ML, codes.SUM_OF_VOXELS),
+        measured(codes.VIABLE_VOLUME, low, codes.ML, derivation=codes.LOWER_80),
+        measured(codes.VIABLE_VOLUME, high, codes.ML, derivation=codes.UPPER_80),
     ]
     change = change_pct(point.viable_ml, before)
     if change is not None:
-        burden.append(_measured(codes.CHANGE_OF_VIABLE_VOLUME, change, codes.PERCENT))
+        burden.append(measured(codes.CHANGE_OF_VIABLE_VOLUME, change, codes.PERCENT))
     groups = [_burden_group(context, moment, burden)]
     for name, method, response in (
         ("RECIST 1.1", codes.RECIST_11, point.recist11),
@@ -142,7 +144,7 @@ def _response_groups(
 
 def _burden_group(context: Context, moment: Moment, measurements: list[sr.Measurement]) -> Group:
     return Group(
-        tracking_identifier=_tracking(context, "Total burden"),
+        tracking_identifier=tracking(context, "Total burden"),
         time_point_context=dated_time_point_context(moment),
         finding_type=codes.WHOLE_LIVER,
         finding_sites=finding_sites(),
@@ -158,17 +160,17 @@ def _response_group(
     measurements = None
     if isinstance(response, NotAssessed):
         evaluations.append(sr.QualitativeEvaluation(codes.CURRENT_RESPONSE, codes.NOT_ASSESSED))
-        evaluations.append(_reason(response))
+        evaluations.append(reason(response))
     else:
         evaluations.append(
             sr.QualitativeEvaluation(codes.CURRENT_RESPONSE, codes.RESPONSE[response.category])
         )
         measurements = [
-            _measured(codes.SUM_OF_DIAMETERS, response.sum_mm, codes.MM),
-            _measured(codes.CHANGE_OF_SUM, response.change_pct, codes.PERCENT),
+            measured(codes.SUM_OF_DIAMETERS, response.sum_mm, codes.MM),
+            measured(codes.CHANGE_OF_SUM, response.change_pct, codes.PERCENT),
         ]
     return Group(
-        tracking_identifier=_tracking(context, f"Response {name}"),
+        tracking_identifier=tracking(context, f"Response {name}"),
         time_point_context=dated_time_point_context(moment),
         finding_type=codes.WHOLE_LIVER,
         finding_sites=finding_sites(),
@@ -180,18 +182,18 @@ def _response_group(
 def _refused_group(context: Context, forecast: RegimenForecast, refusal: NotAssessed) -> Group:
     """Return the group of a regimen under which no follow-up was drawn."""
     return Group(
-        tracking_identifier=_tracking(context, f"Follow-up {forecast.regimen_id}"),
+        tracking_identifier=tracking(context, f"Follow-up {forecast.regimen_id}"),
         finding_type=codes.WHOLE_LIVER,
         finding_sites=finding_sites(),
         qualitative_evaluations=[
             regimen_evaluation(forecast),
             sr.QualitativeEvaluation(codes.PREDICTED_FOLLOW_UP, codes.NOT_ASSESSED),
-            _reason(refusal),
+            reason(refusal),
         ],
     )
 
 
-# ------------------------------------------------------------------ survival and comparison
+# ------------------------------------------------------------------ survival
 
 
 def _prognosis_groups(results: StudyResults, context: Context, forecast: RegimenForecast) -> list[Group]:
@@ -214,7 +216,7 @@ def _prognosis(
     algorithm = None
     if isinstance(curve, NotAssessed):
         evaluations.append(sr.QualitativeEvaluation(codes.endpoint_assessment(endpoint), codes.NOT_ASSESSED))
-        evaluations.append(_reason(curve))
+        evaluations.append(reason(curve))
     else:
         measurements = _curve_measurements(endpoint, curve)
         algorithm = group_algorithm(results, "survival")
@@ -224,7 +226,7 @@ def _prognosis(
         if group is not None:
             evaluations.append(sr.QualitativeEvaluation(codes.RISK_GROUP, group))
     return Group(
-        tracking_identifier=_tracking(context, f"Prognosis {endpoint} {forecast.regimen_id}"),
+        tracking_identifier=tracking(context, f"Prognosis {endpoint} {forecast.regimen_id}"),
         finding_type=codes.PROGNOSIS,
         algorithm_id=algorithm,
         measurements=measurements,
@@ -252,62 +254,10 @@ def _curve_measurements(endpoint: str, curve: SurvivalCurve) -> list[sr.Measurem
         (codes.RMST36, curve.rmst36),
     ):
         if months_value is not None:
-            found.append(_measured(concept, months_value, codes.MONTH, codes.MODEL_PREDICTION))
+            found.append(measured(concept, months_value, codes.MONTH, codes.MODEL_PREDICTION))
     found.append(sr.Measurement(name=codes.RISK_SCORE, value=round(curve.risk_score, 4), unit=codes.ONE))
     return found
 
 
-def _comparison_groups(results: StudyResults, context: Context) -> list[Group]:
-    comparison = results.comparison
-    measurements = []
-    if isinstance(comparison, NotAssessed):
-        evaluations = [
-            sr.QualitativeEvaluation(codes.RECOMMENDED_REGIMEN, codes.NOT_ASSESSED),
-            _reason(comparison),
-        ]
-    else:
-        evaluations = [sr.QualitativeEvaluation(codes.RECOMMENDED_REGIMEN, _recommended(results, comparison))]
-        if comparison.benefit_months is not None:
-            measurements.append(_measured(codes.BENEFIT, comparison.benefit_months, codes.MONTH))
-        if comparison.confidence is not None:
-            measurements.append(
-                sr.Measurement(name=codes.CONFIDENCE, value=round(comparison.confidence, 4), unit=codes.ONE)
-            )
-    return [
-        Group(
-            tracking_identifier=_tracking(context, "Comparison"),
-            finding_type=codes.COMPARISON,
-            measurements=measurements or None,
-            qualitative_evaluations=evaluations,
-        )
-    ]
-
-
-def _recommended(results: StudyResults, comparison: Comparison) -> Code:
-    for forecast in results.forecasts:
-        if forecast.regimen_id == comparison.recommended:
-            return codes.regimen(forecast.regimen_id, forecast.name)
-    return codes.NO_REGIMEN
-
-
-# ------------------------------------------------------------------ small parts
-
-
-def _measured(
-    concept: Code, value: float, units: Code, method: Code | None = None, derivation: Code | None = None
-) -> sr.Measurement:
-    return sr.Measurement(
-        name=concept, value=round(float(value), 2), unit=units, method=method, derivation=derivation
-    )
-
-
-def _tracking(context: Context, identifier: str) -> sr.TrackingIdentifier:
-    return sr.TrackingIdentifier(uid=context.uids.derive("tracking", identifier), identifier=identifier)
-
-
 def _regimen(moment: Moment) -> list[sr.QualitativeEvaluation] | None:
     return [regimen_evaluation(moment.forecast)] if moment.forecast is not None else None
-
-
-def _reason(refusal: NotAssessed) -> sr.QualitativeEvaluation:
-    return sr.QualitativeEvaluation(codes.REASON_NOT_ASSESSED, codes.REASONS[refusal.reason])

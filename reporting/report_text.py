@@ -12,6 +12,8 @@ from inference.case import ClinicalValue
 from inference.results import ClinicalSummary, NotAssessed, StudyResults, Survival
 from reporting import codes
 from reporting.common import DEMONSTRATION, STATEMENT, bundle_text, time_point_text
+from reporting.comparison_words import hidden_confounding, named, refused_parts, regimen_names
+from reporting.report_opinions import opinion_texts
 
 FOLLOW_UP = "Predicted follow-up"
 """What people call all images and measurements under one regimen."""
@@ -33,10 +35,27 @@ def text_items(results: StudyResults) -> Dataset:
 
 def refusals(results: StudyResults) -> list[str]:
     """Return every part that was not assessed with its reason in words, each reason once."""
+    return _grouped((part, refusal.detail) for part, refusal in _refused_parts(results))
+
+
+def comparison_refusals(results: StudyResults) -> list[str]:
+    """Return regimens and pairs that were not compared, each reason once; none that `Comparison` tells."""
+    behind, names = results.regimen_comparison, regimen_names(results)
+    if behind is None or isinstance(results.comparison, NotAssessed):
+        return []
+    told = set(results.comparison.reasons)
+    return _grouped(
+        (part, named(refusal.detail, names))
+        for part, refusal in refused_parts(behind, names)
+        if refusal.detail not in told
+    )
+
+
+def _grouped(parts: Iterable[tuple[str, str]]) -> list[str]:
     found: dict[str, list[str]] = {}
-    for part, refusal in _refused_parts(results):
-        found.setdefault(refusal.detail, []).append(part)
-    return [f"{_listed(parts)}: {detail}" for detail, parts in found.items()]
+    for part, detail in parts:
+        found.setdefault(detail, []).append(part)
+    return [f"{_listed(several)}: {detail}" for detail, several in found.items()]
 
 
 def clinical_text(value: ClinicalValue) -> str:
@@ -61,13 +80,29 @@ def _texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
     yield from _clinical_texts(results.clinical)
     for refusal in refusals(results):
         yield codes.NOT_ASSESSED, refusal
+    names = regimen_names(results)
     if not isinstance(results.comparison, NotAssessed):
         for reason in results.comparison.reasons:
-            yield codes.COMPARISON, reason
+            yield codes.COMPARISON, named(reason, names)
+        yield from _compared_texts(results)
+    yield from opinion_texts(results)
     for warning in results.warnings:
         yield codes.WARNING, warning
     for rejected in results.baseline.rejected:
         yield codes.WARNING, f"A series was not used ({rejected.modality}): {rejected.reason}"
+
+
+def _compared_texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
+    """Yield what each compared regimen and pair lacks, and what hidden confounding would do."""
+    behind = results.regimen_comparison
+    if behind is None:
+        return
+    for refusal in comparison_refusals(results):
+        yield codes.NOT_ASSESSED, refusal
+    if behind.recommended is not None and behind.against is not None:
+        told = hidden_confounding(behind.pair(behind.recommended, behind.against))
+        if told:
+            yield codes.COMPARISON, told
 
 
 def _clinical_texts(clinical: ClinicalSummary) -> Iterator[tuple[Code, str]]:

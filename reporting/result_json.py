@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from inference.case import ClinicalRecord
 from inference.results import (
-    BundleInfo,
-    Comparison,
     ImageCheck,
     LesionMeasurement,
     NotAssessed,
@@ -27,14 +25,15 @@ from inference.results import (
 )
 from reporting.common import point_key, source_header, time_points
 from reporting.marker import place_marker
+from reporting.result_parts import Json, bundle_json, comparison_json, not_assessed_json, opinion_json
 
 if TYPE_CHECKING:
     from reporting.outputs import WrittenObject
 
 SCHEMA = 1
 """Version of the document's form."""
+HORIZONS_MONTHS = (12, 24, 36)
 
-Json: TypeAlias = dict[str, Any]
 SeriesOfPoints: TypeAlias = Mapping[tuple[str, str], Mapping[str, str]]
 """`reporting.common.point_key` of a time point -> phase -> Series Instance UID."""
 
@@ -63,14 +62,14 @@ def result_document(
     return {
         "schema": SCHEMA,
         "study": _study(results, written),
-        "bundles": {part: _bundle(info) for part, info in results.bundles.items()},
+        "bundles": {part: bundle_json(info) for part, info in results.bundles.items()},
         "seed": results.seed,
         "timings_s": timings,
         "segmentation": _segmentation(results),
         "clinical": _clinical(results),
         "regimens": [_regimen(f, uids, primary) for f in results.forecasts],
-        "second_opinions": [],
-        "comparison": _comparison(results),
+        "second_opinions": [opinion_json(opinion) for opinion in results.second_opinions],
+        "comparison": comparison_json(results),
         "warnings": list(results.warnings),
         "objects": _objects(written),
     }
@@ -94,15 +93,6 @@ def _study(results: StudyResults, written: Sequence[WrittenObject]) -> Json:
         "modality": results.baseline.primary.modality,
         "series": {str(v.phase): v.series_instance_uid for v in results.baseline.volumes},
         "marker_box": list(place_marker(results).box) if virtual else None,
-    }
-
-
-def _bundle(info: BundleInfo) -> Json:
-    return {
-        "name": info.name,
-        "version": info.version,
-        "sha256": info.sha256,
-        "trained_on": info.trained_on,
     }
 
 
@@ -162,7 +152,7 @@ def _regimen(forecast: RegimenForecast, uids: SeriesOfPoints, primary: str) -> J
 
 def _time_points(forecast: RegimenForecast, uids: SeriesOfPoints, primary: str) -> Json | list[Json]:
     if forecast.not_assessed is not None:
-        return _not_assessed(forecast.not_assessed)
+        return not_assessed_json(forecast.not_assessed)
     return [_time_point(p, uids.get(point_key(forecast, p), {}), primary) for p in forecast.time_points]
 
 
@@ -183,7 +173,7 @@ def _time_point(point: TimePoint, uids: Mapping[str, str], primary: str) -> Json
 
 def _image_check(check: ImageCheck | NotAssessed) -> Json:
     if isinstance(check, NotAssessed):
-        return _not_assessed(check)
+        return not_assessed_json(check)
     return {
         "dice": round(check.dice, 4),
         "baseline_dice": round(check.baseline_dice, 4),
@@ -194,7 +184,7 @@ def _image_check(check: ImageCheck | NotAssessed) -> Json:
 
 def _response(response: Response | NotAssessed) -> Json:
     if isinstance(response, NotAssessed):
-        return _not_assessed(response)
+        return not_assessed_json(response)
     return {
         "category": str(response.category),
         "sum_mm": round(response.sum_mm, 2),
@@ -202,45 +192,23 @@ def _response(response: Response | NotAssessed) -> Json:
     }
 
 
-def _not_assessed(refusal: NotAssessed) -> Json:
-    return {"assessed": False, "reason": f"{refusal.reason}: {refusal.detail}"}
-
-
 def _curve(curve: SurvivalCurve | NotAssessed) -> Json:
     if isinstance(curve, NotAssessed):
-        return _not_assessed(curve)
-    at = {m: round(p[0], 4) for m, p in curve.probabilities.items()}
+        return not_assessed_json(curve)
+    at = {m: tuple(round(v, 4) for v in found) for m, found in curve.probabilities.items()}
     return {
         "months": [round(m, 2) for m in curve.months],
         "survival": [round(v, 4) for v in curve.survival],
         "lower": [round(v, 4) for v in curve.lower],
         "upper": [round(v, 4) for v in curve.upper],
-        "p12": at.get(12),
-        "p24": at.get(24),
-        "p36": at.get(36),
+        "p12": at[12][0] if 12 in at else None,
+        "p24": at[24][0] if 24 in at else None,
+        "p36": at[36][0] if 36 in at else None,
+        **{f"p{m}_interval95": list(at[m][1:]) if m in at else None for m in HORIZONS_MONTHS},
         "median": _length(curve.median_months),
         "rmst36": _length(curve.rmst36),
         "risk_score": round(curve.risk_score, 4),
         "risk_group": curve.risk_group,
-    }
-
-
-def _comparison(results: StudyResults) -> Json:
-    comparison = results.comparison
-    if isinstance(comparison, Comparison):
-        return {
-            "recommended": comparison.recommended,
-            "benefit_months": _length(comparison.benefit_months),
-            "confidence": None if comparison.confidence is None else round(comparison.confidence, 4),
-            "reasons": list(comparison.reasons),
-            "demonstration": comparison.demonstration,
-        }
-    return {
-        "recommended": None,
-        "benefit_months": None,
-        "confidence": None,
-        "reasons": [f"{comparison.reason}: {comparison.detail}"],
-        "demonstration": results.demonstration,
     }
 
 

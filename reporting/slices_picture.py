@@ -49,26 +49,26 @@ def slices_picture(results: StudyResults, forecasts: Sequence[RegimenForecast]) 
     )
     figure = drawing.new_figure(heading)
     columns = 1 + len(forecasts)
-    crop = _crop(results)
-    before = _slice_values(results, index, None)
+    crop = liver_crop(results)
+    before = slice_values(results, index, None)
     axes = _image_axes(figure, 0, 0, columns)
-    limits = _grey_limits(results, before)
+    limits = grey_limits(results, before)
     _show(axes, before[crop], limits, "Baseline", drawing.INK)
     _outline(axes, results.segmentation.labels, index, crop)
-    _aspect(axes, results)
+    set_aspect(axes, results)
     scale = None
     for n, (forecast, point) in enumerate(zip(forecasts, points, strict=True), start=1):
         colour, _ = style_of(results, forecast)
-        after = _slice_values(results, index, _primary_image(results, point))
+        after = slice_values(results, index, primary_image(results, point))
         axes = _image_axes(figure, n, 0, columns)
         _show(axes, after[crop], limits, forecast.name, colour)
         if point.generated.viable_range80 is not None:
             _outline_range(axes, point.generated.viable_range80, index, crop)
         _outline(axes, point.generated.labels, index, crop)
-        _aspect(axes, results)
+        set_aspect(axes, results)
         axes = _image_axes(figure, n, 1, columns)
         scale = _show_difference(axes, (after - before)[crop], point)
-        _aspect(axes, results)
+        set_aspect(axes, results)
     if scale is not None:
         _legend(figure, scale, columns, results)
     return drawing.rgb(figure)
@@ -93,12 +93,13 @@ def compared_point(forecast: RegimenForecast) -> TimePoint | None:
     return min(candidates, key=lambda p: abs(p.generated.months - COMPARED_MONTHS), default=None)
 
 
-def _primary_image(results: StudyResults, point: TimePoint) -> VirtualImage | None:
+def primary_image(results: StudyResults, point: TimePoint) -> VirtualImage | None:
+    """Return what was drawn on the primary series at a time point."""
     uid = results.baseline.primary.series_instance_uid
     return next((i for i in point.generated.images if i.series_instance_uid == uid), None)
 
 
-def _slice_values(results: StudyResults, index: int, image: VirtualImage | None) -> Voxels:
+def slice_values(results: StudyResults, index: int, image: VirtualImage | None) -> Voxels:
     """Return rescaled values of one slice, (rows, columns), baseline or virtual."""
     volume = results.baseline.primary
     stored = volume.stored[index].copy()
@@ -108,7 +109,7 @@ def _slice_values(results: StudyResults, index: int, image: VirtualImage | None)
     return np.asarray(stored * volume.slope[index] + volume.intercept[index], dtype=np.float32)
 
 
-def _crop(results: StudyResults) -> tuple[slice, slice]:
+def liver_crop(results: StudyResults) -> tuple[slice, slice]:
     """Return the liver's box in the image with a margin."""
     box = results.segmentation.labels.box
     rows, columns = results.baseline.primary.grid.shape[1:]
@@ -119,7 +120,8 @@ def _crop(results: StudyResults) -> tuple[slice, slice]:
     )
 
 
-def _grey_limits(results: StudyResults, values: Voxels) -> tuple[float, float]:
+def grey_limits(results: StudyResults, values: Voxels) -> tuple[float, float]:
+    """Return the values that are shown black and white."""
     if results.baseline.primary.modality == "CT":
         return -80.0, 220.0
     low, high = np.percentile(values, (1, 99.5))
@@ -141,24 +143,26 @@ def _show(axes: Axes, values: Voxels, limits: tuple[float, float], title: str, c
     axes.set_title(title, fontsize=14.5, fontweight="bold", color=colour, pad=7)
 
 
-def _aspect(axes: Axes, results: StudyResults) -> None:
+def set_aspect(axes: Axes, results: StudyResults) -> None:
+    """Show pixels in their true proportions."""
     _, rows, columns = results.baseline.primary.grid.spacing_mm
     axes.set_aspect(rows / columns)
 
 
 def _outline(axes: Axes, labels: TissueMap, index: int, crop: tuple[slice, slice]) -> None:
     for tissue, colour in _TISSUES:
-        _contour(axes, labels.tissue == tissue, labels.box, index, crop, colour, "solid")
+        contour(axes, labels.tissue == tissue, labels.box, index, crop, colour, "solid")
 
 
 def _outline_range(axes: Axes, extents: ViableRange, index: int, crop: tuple[slice, slice]) -> None:
     for mask in (extents.least, extents.most):
-        _contour(axes, mask, extents.box, index, crop, _RANGE_COLOUR, "dashed")
+        contour(axes, mask, extents.box, index, crop, _RANGE_COLOUR, "dashed")
 
 
-def _contour(
+def contour(
     axes: Axes, mask: Mask, box: Box, index: int, crop: tuple[slice, slice], colour: str, line: str
 ) -> None:
+    """Outline a mask on one slice of the primary grid, whose crop is shown."""
     k = index - box.start[0]
     if not 0 <= k < box.shape[0] or not mask[k].any():
         return

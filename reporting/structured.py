@@ -20,6 +20,7 @@ from pydicom.uid import UID
 
 from inference.results import (
     Axis,
+    BundleInfo,
     LesionMeasurement,
     RegimenForecast,
     StudyResults,
@@ -208,7 +209,11 @@ def measurement_report(
 
 def group_algorithm(results: StudyResults, part: str) -> sr.AlgorithmIdentification:
     """Return the model of one part of the forecast (TID 4019)."""
-    info = results.bundles[part]
+    return algorithm_of(results, results.bundles[part])
+
+
+def algorithm_of(results: StudyResults, info: BundleInfo) -> sr.AlgorithmIdentification:
+    """Return a model (TID 4019)."""
     return sr.AlgorithmIdentification(
         name=info.name,
         version=info.version,

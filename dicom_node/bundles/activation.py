@@ -77,8 +77,13 @@ class ModelsInForce:
 
 
 def models_key(digests: Mapping[BundleKind, str], settings: ModelSettings) -> str:
-    """Return a digest over the bundles in force and the settings of the site's segmenters."""
-    facts = {"bundles": {str(k): v for k, v in digests.items()}, "settings": settings.model_dump(mode="json")}
+    """Return a digest over the bundles in force, those of second opinions, and the site's settings."""
+    facts = {
+        "bundles": {str(k): v for k, v in digests.items()},
+        # Of the folders that the settings name: the same folder may hold another bundle tomorrow.
+        "second_opinions": [bundle_name(folder).sha256 for folder in settings.second_opinions],
+        "settings": settings.model_dump(mode="json"),
+    }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -164,11 +169,16 @@ class Activations:
         Raises
         ------
         ConfigurationError
-            There is no such bundle.
+            There is no such bundle, or it is a second opinion, which settings name.
         ModelError
             It is damaged or incompatible, or its model cannot be loaded; nothing was changed.
         """
         bundle = verified(self.find(name).folder)
+        if bundle.kind is BundleKind.SECOND_OPINION:
+            raise ConfigurationError(
+                f"{bundle.info.name} is a second opinion: it replaces no part of the forecast, and "
+                f"several may be asked; add its folder, {bundle.folder}, to second_opinions in models.yaml"
+            )
         load_model(bundle.folder, bundle.kind)
         with writing(self.database) as connection:
             top = _top(connection, bundle.kind)

@@ -14,14 +14,15 @@ from inference.pipeline import Bundles
 
 
 def load_bundles(models: ModelsInForce, settings: NodeSettings) -> Bundles:
-    """Load the models of one job, verified, with the site's segmenters that are available or not.
+    """Load the models of one job, verified, with the site's segmenters and second opinions.
 
     Raises
     ------
     ModelError
         A bundle is absent, damaged or incompatible.
     """
-    return Bundles.load(models.folders, site_segmenters(settings.models))
+    wanted = settings.models
+    return Bundles.load(models.folders, site_segmenters(wanted), wanted.second_opinions)
 
 
 def model_choice(activations: Activations, settings: NodeSettings) -> ModelChoice:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_node.cli.evaluate_predictions import evaluate_folder
+from dicom_node.cli.evaluate_seed_systems import SystemRequest, system_predictions
 from dicom_node.cli.evaluate_tables import TableRequest, evaluate_tables, public_names
 from dicom_node.cli.terminal import progress_bar
 
@@ -22,8 +23,11 @@ _TABLES = "For the survival model on tables"
 def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the tables and pictures; made if absent.")],
     model: Annotated[
-        Literal["generator", "segmenter"] | None,
-        typer.Option(help="What is measured, where it is not a folder of predictions."),
+        str | None,
+        typer.Option(
+            help="What is measured, where it is not a folder of predictions: generator, segmenter, or a "
+            "system of a published study, by the name under which hepatocast train makes it."
+        ),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -187,6 +191,10 @@ def evaluate(
     any forecast could be. An image takes seconds: scores of patients are kept in OUT.work, and an evaluation
     that was stopped goes on from there when the same command is given again.
 
+    A system of a published study, by the name under which hepatocast train makes it, is asked about the
+    patients of a prepared cohort that it was not trained on; what it says is kept in OUT/predictions and
+    measured like any predictions. The published figures stand in the report beside those measured.
+
     A segmenter is measured on cases with a reference: Dice and surface distances of liver and tumour, and
     lesions found and missed.
 
@@ -205,6 +213,8 @@ def evaluate(
 
     Example: hepatocast evaluate --model generator --bundle my_bundle/ --cohort cohort/ --cohort shifted/
     --out report/
+
+    Example: hepatocast evaluate --model dlop-combin --bundle dlop_combin/ --cohort cohort/ --out report/
 
     Example: hepatocast evaluate --model segmenter --bundle segmenter --data cases/ --liver 1 --liver 2
     --tumour 2 --out report/
@@ -228,6 +238,10 @@ def evaluate(
         )
     if predictions is not None:
         evaluate_folder(predictions, draws, seed, subgroup or [], out)
+        return
+    if model not in ("generator", "segmenter"):
+        system = SystemRequest(str(model), bundle, tuple(cohort or ()))
+        evaluate_folder(system_predictions(system, out), draws, seed, subgroup or [], out)
         return
     from inference.evaluation.questions import Plan
 

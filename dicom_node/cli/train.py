@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from dicom_node.cli.train_cohort_systems import COMMANDS as COHORT_SYSTEMS
 from dicom_node.cli.train_features import image_vectors, nomogram, radiomics_cox, slice_features
 from dicom_node.cli.train_generator import generator
 from dicom_node.cli.train_phase import phase
+from dicom_node.cli.train_seed_systems import COMMANDS as SEED_SYSTEMS
 from dicom_node.cli.train_segmenter import segmenter
 from dicom_node.cli.train_survival import survival
 
@@ -29,6 +31,8 @@ app.command()(slice_features)
 app.command()(radiomics_cox)
 app.command()(nomogram)
 app.command()(survival)
+for _command in (*SEED_SYSTEMS, *COHORT_SYSTEMS):
+    app.command()(_command)
 
 
 @app.command("cox-hcc-tace-seg")

@@ -33,7 +33,47 @@ LOADERS: Mapping[tuple[BundleKind, str], str] = {
     ): "inference.models.survival.model:ProtocolSurvivalModel.from_bundle",
     (BundleKind.PHASE, "phase_perceptron"): "inference.models.phase:PhaseClassifier.from_bundle",
     (BundleKind.SEGMENTER, "unet"): "inference.models.unet:UnetSegmenter.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "resnet50_mlp",
+    ): "inference.models.second_opinions.resnet50_reader:Resnet50Reader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "dlop_combin",
+    ): "inference.models.second_opinions.dlop_reader:DlopReader.from_bundle",
     (BundleKind.COMPARISON, "regimens"): "inference.comparison.stored:load_comparison",
+    (
+        BundleKind.IMAGE_VECTORS,
+        "image_encoder",
+    ): "inference.models.image_features.describer:StudyDescriber.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "radiomics_cox",
+    ): "inference.models.second_opinions.radiomics_cox:RadiomicsCoxReader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "nomogram",
+    ): "inference.models.second_opinions.nomogram:NomogramReader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "delicaite",
+    ): "inference.models.second_opinions.delicaite:DelicaiteReader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "selection",
+    ): "inference.models.second_opinions.cohort_reader:CohortReader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "vit",
+    ): "inference.models.second_opinions.cohort_reader:CohortReader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "resnet_logistic",
+    ): "inference.models.second_opinions.cohort_reader:CohortReader.from_bundle",
+    (
+        BundleKind.SECOND_OPINION,
+        "clinical_logistic",
+    ): "inference.models.second_opinions.cohort_reader:CohortReader.from_bundle",
 }
 """What reads a bundle, by kind and format: a callable of the bundle's folder, as ``module:name``."""
 

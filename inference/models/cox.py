@@ -33,6 +33,7 @@ from inference.clinical.summary import with_imaging
 from inference.clinical.variables import VARIABLES
 from inference.errors import ModelError
 from inference.models.cox_design import COVARIATES, covariate_row
+from inference.models.evidence import CLINICAL_ONLY, NOTHING_MORE, Evidence, EvidenceWanted
 from inference.results import (
     BundleInfo,
     FloatArray,
@@ -219,12 +220,22 @@ class CoxSurvivalModel:
         """Name, version, digest and what the model was trained on."""
         return self.bundle
 
+    @property
+    def wants(self) -> EvidenceWanted:
+        """Neither images nor texts."""
+        return CLINICAL_ONLY
+
     def predict(
-        self, clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen
+        self,
+        clinical: ClinicalRecord,
+        lesions: tuple[LesionMeasurement, ...],
+        regimen: Regimen,
+        evidence: Evidence = NOTHING_MORE,
     ) -> Survival:
         """Return curves of overall survival and time to progression, for the regimens covered.
 
-        Tumour variables that the clinical record lacks are taken from the lesions.
+        Tumour variables that the clinical record lacks are taken from the lesions; images and texts do
+        not enter.
         """
         if regimen.id not in self.regimens:
             refusal = NotAssessed(

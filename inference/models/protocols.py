@@ -1,11 +1,12 @@
-"""The seams: what a segmenter, a generator and a survival model must be able to do."""
+"""The seams: what the models of a forecast must be able to do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from inference.case import Case, ClinicalRecord
+from inference.models.evidence import NOTHING_MORE, Evidence, EvidenceWanted, ImageEvidence
 from inference.randomness import RandomStreams
 from inference.results import (
     AssessedPatient,
@@ -82,6 +83,25 @@ class Generator(Protocol):
         ...
 
 
+class ImageDescriber(Protocol):
+    """Turns a study and the virtual time points of its courses into vectors."""
+
+    @property
+    def info(self) -> BundleInfo:
+        """Name, version, digest and what the encoder was trained on."""
+        ...
+
+    def covers(self, modality: str) -> bool:
+        """Whether images of a modality can be described."""
+        ...
+
+    def describe(
+        self, baseline: Baseline, segmentation: Segmentation, courses: Sequence[GeneratedCourse]
+    ) -> tuple[ImageEvidence, ...]:
+        """Return for each course the vectors of the baseline and of its virtual time points."""
+        ...
+
+
 class SurvivalModel(Protocol):
     """Predicts survival under one regimen."""
 
@@ -90,10 +110,22 @@ class SurvivalModel(Protocol):
         """Name, version, digest and what the model was trained on."""
         ...
 
+    @property
+    def wants(self) -> EvidenceWanted:
+        """Which vectors of images and texts the model takes; it never asks for more."""
+        ...
+
     def predict(
-        self, clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen
+        self,
+        clinical: ClinicalRecord,
+        lesions: tuple[LesionMeasurement, ...],
+        regimen: Regimen,
+        evidence: Evidence = NOTHING_MORE,
     ) -> Survival:
-        """Return curves, or `NotAssessed` for each end point that is not covered."""
+        """Return curves, or `NotAssessed` for each end point that is not covered.
+
+        Raises `ModelError` for image vectors of another encoder than the one it was trained with.
+        """
         ...
 
 

@@ -18,7 +18,13 @@ from inference.results.generated import (
     VirtualImage,
 )
 from inference.results.images import Baseline, Box, Grid, RejectedSeries, Resampled, SeriesVolume
-from inference.results.opinions import AssessedPatient, OpinionPicture, OpinionValue, SecondOpinion
+from inference.results.opinions import (
+    AssessedPatient,
+    OpinionNomogram,
+    OpinionPicture,
+    OpinionValue,
+    SecondOpinion,
+)
 from inference.results.outlines import Lesion, PassedOver, Region, Segmentation, Tissue, TissueMap
 from inference.results.refusals import NotAssessed, Reason
 from inference.results.response import (
@@ -51,6 +57,7 @@ __all__ = [
     "Mask",
     "NOT_CHECKED",
     "NotAssessed",
+    "OpinionNomogram",
     "OpinionPicture",
     "OpinionValue",
     "PassedOver",

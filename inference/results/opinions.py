@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from inference.results.images import Baseline
 from inference.results.outlines import Segmentation
 from inference.results.refusals import NotAssessed
 from inference.results.response import LesionMeasurement
+
+if TYPE_CHECKING:
+    from inference.clinical.nomogram import Nomogram, Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,21 @@ class OpinionPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class OpinionNomogram:
+    """A nomogram behind a second opinion; the outputs draw it, with the points of the patient.
+
+    Attributes
+    ----------
+    patient : Scored or None
+        None where a value that the nomogram needs is missing.
+    """
+
+    title: str
+    nomogram: Nomogram
+    patient: Scored | None
+
+
+@dataclass(frozen=True, slots=True)
 class SecondOpinion:
     """What one system says of a patient, under one regimen or whatever the regimen.
 
@@ -87,3 +106,4 @@ class SecondOpinion:
     regimen_id: str | None
     values: tuple[OpinionValue, ...] | NotAssessed
     pictures: tuple[OpinionPicture, ...] = ()
+    nomogram: OpinionNomogram | None = None

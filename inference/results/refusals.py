@@ -21,6 +21,7 @@ class Reason(StrEnum):
     OUT_OF_DISTRIBUTION = "OutOfDistribution"
     NO_EFFECT_SHOWN = "NoEffectShown"
     IMAGE_NOT_CHECKED = "ImageNotChecked"
+    MODEL_FAILED = "ModelFailed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from inference.case import ClinicalRecord
 from inference.results.bundles import BundleInfo
@@ -14,6 +15,9 @@ from inference.results.outlines import Segmentation
 from inference.results.refusals import NotAssessed
 from inference.results.response import NOT_CHECKED, ImageCheck, LesionMeasurement, Response
 from inference.results.survival import Survival
+
+if TYPE_CHECKING:
+    from inference.comparison.results import RegimenComparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,16 @@ class StudyResults:
     """The forecast of one study.
 
     `timings_s` has a key for each stage. `demonstration` is true when any bundle was made from a
-    mechanistic model or simulated patients only; every output then says DEMONSTRATION MODEL.
+    mechanistic model or simulated patients only, second opinions included; every output then says
+    DEMONSTRATION MODEL.
+
+    Attributes
+    ----------
+    regimen_comparison : RegimenComparison or None
+        Everything behind `comparison`: each regimen, each pair, refusals; None where none was learned or
+        the patient could not be placed in it.
+    notes : tuple of str
+        What the models would have taken and did not get; people read them among the warnings.
 
     Raises
     ------
@@ -91,6 +104,8 @@ class StudyResults:
     seed: int
     timings_s: Mapping[str, float]
     second_opinions: tuple[SecondOpinion, ...] = ()
+    regimen_comparison: RegimenComparison | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         drawn = {f.regimen_id for f in self.forecasts if f.not_assessed is None}
@@ -100,13 +115,15 @@ class StudyResults:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What people are told about the input, the outlines and the generated images."""
-        return (*self.baseline.warnings, *self.segmentation.warnings, *_image_doubts(self.forecasts))
+        doubts = _image_doubts(self.forecasts)
+        return (*self.baseline.warnings, *self.segmentation.warnings, *doubts, *self.notes)
 
     @property
     def demonstration(self) -> bool:
         """Whether any bundle is mechanistic or trained on simulated patients."""
         words = ("mechanistic", "simulated")
-        return any(b.trained_on.startswith(words) for b in self.bundles.values())
+        used = [*self.bundles.values(), *(opinion.bundle for opinion in self.second_opinions)]
+        return any(b.trained_on.startswith(words) for b in used)
 
 
 _DICE_LOST = 0.25

@@ -10,6 +10,7 @@ recommended.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from inference.case import ClinicalRecord
 from inference.comparison.engine import compare_patient
@@ -25,6 +26,20 @@ from inference.results import (
     SurvivalCurve,
 )
 from inference.settings import PipelineSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the comparison says.
+
+    Attributes
+    ----------
+    behind : RegimenComparison or None
+        Every regimen and pair that was looked at; None where none could be.
+    """
+
+    said: Comparison | NotAssessed
+    behind: RegimenComparison | None
 
 
 def compare(
@@ -67,7 +82,7 @@ def compare_learned(
     settings: PipelineSettings,
     model: ComparisonModel,
     courses: Sequence[GeneratedCourse] = (),
-) -> Comparison | NotAssessed:
+) -> Compared:
     """Compare the regimens by what was learned from patients who were treated with each.
 
     Parameters
@@ -80,20 +95,33 @@ def compare_learned(
 
     Returns
     -------
-    NotAssessed
-        A covariate of the model is missing.
+    Compared
+        `NotAssessed` where a covariate of the model is missing.
     """
     found = compare_patient(model.learned, _numbers(clinical))
     if isinstance(found, NotAssessed):
-        return found
+        return Compared(found, None)
     drawn = {course.regimen_id for course in courses if course.not_assessed is None}
     reasons = (*(reason.detail for reason in found.reasons), *_told(found, settings), *found.notes)
     if found.recommended is not None and found.recommended not in drawn:
         withheld = (
             f"{found.recommended} meets the rule, but nothing was forecast under it, so it is not preferred."
         )
-        return Comparison(None, None, None, (withheld, *reasons), model.demonstration)
-    return Comparison(found.recommended, found.benefit_months, found.confidence, reasons, model.demonstration)
+        said = Comparison(None, None, None, (withheld, *reasons), model.demonstration)
+        return Compared(said, _without_recommendation(found, withheld))
+    said = Comparison(found.recommended, found.benefit_months, found.confidence, reasons, model.demonstration)
+    return Compared(said, found)
+
+
+def _without_recommendation(found: RegimenComparison, withheld: str) -> RegimenComparison:
+    return replace(
+        found,
+        recommended=None,
+        against=None,
+        benefit_months=None,
+        confidence=None,
+        notes=(withheld, *found.notes),
+    )
 
 
 def _numbers(clinical: ClinicalRecord) -> dict[str, float | None]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from inference.bundle_store import seal
-from inference.case import ClinicalRecord
+from inference.bundle_store import BundleKind, seal
 from inference.clinical.nomogram import Nomogram
+from inference.clinical.nomogram_predictors import PREDICTORS, clinical_predictors
 from inference.errors import TrainingDataError
 from inference.evaluation.metrics import BoolArray
 from inference.evaluation.survival.concordance import harrell_c
@@ -32,13 +32,7 @@ from inference.training.nomogram_fit import Line, fit_nomogram
 from inference.training.radiomics_cox import RadiomicsTable, outcomes_of, radiomics_table
 
 _NO_YES = {"no": 0.0, "yes": 1.0}
-CLINICAL_LINES = (
-    Line("afp_400", "AFP 400 ng/ml or more", levels=_NO_YES),
-    Line("vp4", "Main portal trunk invaded", levels=_NO_YES),
-    Line("over_10_cm", "Largest tumour above 10 cm", levels=_NO_YES),
-    Line("capsule", "Capsule", levels=_NO_YES),
-    Line("diffuse_type", "Diffuse type", levels=_NO_YES),
-)
+CLINICAL_LINES = tuple(Line(name, title, levels=_NO_YES) for name, title in PREDICTORS.items())
 """The clinical predictors of seed 001."""
 
 
@@ -49,23 +43,6 @@ class NomogramTraining(Frozen):
     image_features: int = Field(6, ge=0, description="largest number of radiomics features")
     months: tuple[float, ...] = (12.0, 18.0, 24.0)
     version: str = "1"
-
-
-def clinical_predictors(record: ClinicalRecord) -> dict[str, float]:
-    """Return the values of `CLINICAL_LINES`; NaN for what is missing."""
-    values = record.values
-
-    def asked(name: str, answer: Any) -> float:
-        found = values.get(name)
-        return float("nan") if found is None else float(answer(found.value))
-
-    return {
-        "afp_400": asked("afp", lambda v: float(v) >= 400.0),
-        "vp4": asked("pvtt_class", lambda v: str(v) == "Vp4"),
-        "over_10_cm": asked("largest_tumour", lambda v: float(v) > 100.0),
-        "capsule": asked("capsule", bool),
-        "diffuse_type": asked("diffuse_type", bool),
-    }
 
 
 def chosen_features(features: FloatArray, time: FloatArray, event: BoolArray, count: int) -> np.ndarray:
@@ -117,7 +94,7 @@ def train_nomogram(
         lines += _image_lines(table, places)
         columns.append(table.values[:, places])
     values = np.concatenate(columns, axis=1)
-    differs = _differing(values[:n])
+    differs = differing(values[:n])
     left_out = [line.name for line, ok in zip(lines, differs, strict=True) if not ok]
     used = [line for line, ok in zip(lines, differs, strict=True) if ok]
     values = values[:, differs]
@@ -126,7 +103,9 @@ def train_nomogram(
     metadata = {
         "name": f"nomogram_{cohort.info.modality.lower()}_{settings.endpoint}",
         "version": settings.version,
+        "kind": BundleKind.SECOND_OPINION.value,
         "format": "nomogram",
+        "modality": cohort.info.modality,
         "schema": 1,
         "trained_on": f"{cohort.info.origin}: {cohort.info.name}, n={n}, events={int(event[:n].sum())}",
         "endpoint": settings.endpoint,
@@ -144,7 +123,8 @@ def _image_lines(table: RadiomicsTable, places: np.ndarray) -> list[Line]:
     return [Line(name, name.replace("_", " ")) for name in names]
 
 
-def _differing(values: FloatArray) -> BoolArray:
+def differing(values: FloatArray) -> BoolArray:
+    """Return which predictors, (p,), differ among the patients without missing values, of values (n, p)."""
     complete = values[np.isfinite(values).all(axis=1)]
     if not len(complete):
         return np.ones(values.shape[1], dtype=bool)

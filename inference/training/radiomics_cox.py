@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.bundle_store import seal
+from inference.bundle_store import BundleKind, seal
 from inference.errors import TrainingDataError
 from inference.evaluation.metrics import BoolArray
 from inference.evaluation.survival.concordance import harrell_c
@@ -133,7 +133,9 @@ def train_radiomics_cox(
     metadata = {
         "name": f"radiomics_cox_{cohort.info.modality.lower()}_{settings.endpoint}",
         "version": settings.version,
+        "kind": BundleKind.SECOND_OPINION.value,
         "format": "radiomics_cox",
+        "modality": cohort.info.modality,
         "schema": 1,
         "trained_on": f"{cohort.info.origin}: {cohort.info.name}, n={len(ids)}, events={int(event.sum())}",
         "endpoint": settings.endpoint,

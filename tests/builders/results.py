@@ -11,7 +11,18 @@ from datetime import UTC, datetime
 import numpy as np
 
 from inference.case import ClinicalRecord, ClinicalValue, Phase
+from inference.clinical.nomogram import Nomogram, NomogramFile, Predictor
 from inference.clinical.summary import summarise
+from inference.comparison.gate import GlobalTests
+from inference.comparison.results import (
+    EValue,
+    HiddenConfounding,
+    Interval,
+    PairBenefit,
+    RegimenComparison,
+    RegimenEstimate,
+)
+from inference.comparison.rule import ComparisonRule
 from inference.imaging.measurement import measure_lesions, viable_ml
 from inference.provenance import MANUFACTURER
 from inference.results import (
@@ -23,10 +34,14 @@ from inference.results import (
     Grid,
     Lesion,
     NotAssessed,
+    OpinionNomogram,
+    OpinionPicture,
+    OpinionValue,
     Reason,
     RegimenForecast,
     Response,
     ResponseCategory,
+    SecondOpinion,
     Segmentation,
     SeriesVolume,
     StudyResults,
@@ -97,6 +112,85 @@ def with_comparison(found: StudyResults) -> StudyResults:
     return replace(
         found,
         comparison=Comparison("tace", 4.5, 0.83, ("longer expected survival", "limits overlap"), True),
+    )
+
+
+def with_regimens_compared(found: StudyResults) -> StudyResults:
+    """Return the same forecast with all of a comparison: one preferred, one with too few deaths."""
+    few = NotAssessed(Reason.TOO_FEW_EVENTS, "Under tace_systemic, 8 deaths were seen; 30 are needed.")
+    behind = RegimenComparison(
+        regimens=(
+            _compared("tace", 14.0),
+            _compared("haic", 22.0),
+            RegimenEstimate("tace_systemic", 30, 8, None, 20.0, few, few),
+        ),
+        pairs=(_pair("tace", "haic", -8.0), _pair("haic", "tace", 8.0)),
+        tests=GlobalTests(0.001, 0.2),
+        rule=ComparisonRule(),
+        recommended="haic",
+        against="tace",
+        benefit_months=8.0,
+        confidence=0.91,
+        reasons=(few,),
+        notes=("Held against patients of one cohort.",),
+    )
+    said = Comparison("haic", 8.0, 0.91, (few.detail, *behind.notes), True)
+    info = BundleInfo("compared", "1.0.0", "d" * 64, "simulated: three regimens")
+    return replace(
+        found, comparison=said, regimen_comparison=behind, bundles={**found.bundles, "comparison": info}
+    )
+
+
+def _compared(regimen_id: str, months: float) -> RegimenEstimate:
+    median = Interval(months, months - 3.0, months + 4.0)
+    return RegimenEstimate(regimen_id, 200, 120, 0.4, 40.0, median, Interval(18.0, 16.0, 20.0))
+
+
+def _pair(first: str, second: str, months: float) -> PairBenefit:
+    hidden = HiddenConfounding(2.0, 0.4, months - 5.0, 0.3)
+    return PairBenefit(
+        first,
+        second,
+        Interval(months, months - 4.0, months + 4.0),
+        Interval(2.0, 1.0, 3.0),
+        0.91 if months > 0 else 0.005,
+        EValue(0.6, 2.7, 1.9),
+        (hidden,),
+    )
+
+
+def with_second_opinions(found: StudyResults) -> StudyResults:
+    """Return the same forecast with three opinions: numbers with a picture, a nomogram, and a refusal."""
+    line = Predictor(
+        name="afp_400", label="AFP 400 ng/ml or more", beta=0.8, low=0, high=1, levels={"no": 0.0, "yes": 1.0}
+    )
+    size = Predictor(name="diameter", label="Largest diameter", unit="mm", beta=0.01, low=20, high=150)
+    file = NomogramFile(
+        endpoint="pfs", predictors=(line, size), times=(6.0, 12.0, 30.0), hazard=(0.1, 0.3, 0.6)
+    )
+    nomogram = Nomogram(file)
+    scored = nomogram.score({"afp_400": 1.0, "diameter": 80.0})
+    info = BundleInfo("other system", "2", "e" * 64, "real: 300 patients")
+    values = (
+        OpinionValue("objective response", 0.613, "1", (0.5, 0.7)),
+        OpinionValue("group", "Maintain"),
+        OpinionValue("tumour volume", 42.5, "mL"),
+    )
+    stripes = np.zeros((300, 400, 3), dtype=np.uint8)
+    stripes[::20] = 255
+    about = "Probability of response; made for TACE."
+    points = (OpinionValue("total points", scored.total, "{points}"),)
+    refusal = NotAssessed(Reason.MODEL_FAILED, "The system failed (ValueError).")
+    unknown = BundleInfo("broken", "", "", "unknown")
+    return replace(
+        found,
+        second_opinions=(
+            SecondOpinion("delicaite", info, about, "tace", values, (OpinionPicture("Attention", stripes),)),
+            SecondOpinion(
+                "nomogram", info, "Points.", None, points, nomogram=OpinionNomogram("PFS", nomogram, scored)
+            ),
+            SecondOpinion("broken", unknown, "A second opinion.", None, refusal),
+        ),
     )
 
 

@@ -21,7 +21,7 @@ TACE = Regimen(id="tace", name="TACE", tace=(TaceSession(day=0),), source="test"
 UNTRAINED = Regimen(id="sirt", name="SIRT", source="test")
 HAIC = Regimen(id="haic", name="HAIC", haic_days=(0, 21), source="test")
 SETTINGS = PipelineSettings(regimens=(TACE, HAIC), months=(1.0, 3.0), best_response=False)
-STAGES = ("load", "segment", "respond", "generate", "check", "survive", "compare")
+STAGES = ("load", "segment", "respond", "generate", "check", "survive", "compare", "consult")
 
 
 @pytest.fixture(scope="module")

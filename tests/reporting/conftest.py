@@ -9,7 +9,13 @@ import pytest
 
 from inference.results import StudyResults
 from reporting.outputs import BUILDERS, WrittenObject, build, write_objects
-from tests.builders.results import context, results, with_refused_regimen
+from tests.builders.results import (
+    context,
+    results,
+    with_refused_regimen,
+    with_regimens_compared,
+    with_second_opinions,
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Written:
 def phantom_mr(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """MR, T1 portal venous only: mRECIST is refused."""
     return write(results("MR", ("t1_portal_venous",)), tmp_path_factory.mktemp("phantom_mr"))
+
+
+@pytest.fixture(scope="session")
+def phantom_compared(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """CT, two regimens that were compared, and three second opinions, of which one failed."""
+    found = with_second_opinions(with_regimens_compared(results()))
+    return write(found, tmp_path_factory.mktemp("phantom_compared"))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from tests.reporting.conftest import Written
 
 def test_charts_are_colour_images_of_a_readable_size(phantom):
     charts = [pydicom.dcmread(path) for path in phantom.paths("charts")]
-    assert len(charts) == 3
+    assert len(charts) == 4
     for ds in charts:
         assert (ds.Modality, ds.ConversionType, ds.PhotometricInterpretation) == ("OT", "WSD", "RGB")
         assert ds.SyntheticData == "YES"
@@ -25,7 +25,7 @@ def test_charts_are_colour_images_of_a_readable_size(phantom):
 def test_charts_differ_when_the_forecast_does(phantom, phantom_mr):
     first = [pydicom.dcmread(p).PixelData for p in phantom.paths("charts")]
     second = [pydicom.dcmread(p).PixelData for p in phantom_mr.paths("charts")]
-    assert first[2] != second[2]
+    assert first[3] != second[3]
 
 
 def _text(written: Written, needs_judge, tmp_path) -> str:

@@ -18,7 +18,8 @@ from inference.comparison.results import (
 )
 from inference.comparison.rule import ComparisonRule
 from inference.results import NotAssessed, Reason
-from reporting.comparison_pictures import SHORT_REASONS, heat_map_picture, percent
+from reporting.comparison_pictures import SHORT_REASONS, heat_map_picture
+from reporting.comparison_words import percent
 from reporting.drawing import Heading
 
 NAMES = {"tace": "TACE", "haic": "HAIC", "triple": "TACE + lenvatinib + pembrolizumab"}

@@ -34,7 +34,7 @@ def ircad17(tmp_path_factory, real_data: Path) -> Written:
     return write(found, tmp_path_factory.mktemp("ircad17"))
 
 
-@pytest.fixture(params=["phantom", "phantom_mr", "phantom_refused", "ircad17"])
+@pytest.fixture(params=["phantom", "phantom_mr", "phantom_refused", "phantom_compared", "ircad17"])
 def written(request: pytest.FixtureRequest) -> Written:
     return request.getfixturevalue(request.param)
 
@@ -69,7 +69,7 @@ def test_structured_reports_satisfy_their_templates(phantom, needs_judge, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["phantom_mr", "phantom_refused", "ircad17"])
+@pytest.mark.parametrize("name", ["phantom_mr", "phantom_refused", "phantom_compared", "ircad17"])
 def test_structured_reports_of_other_studies_satisfy_their_templates(name, request, needs_judge, tmp_path):
     written = request.getfixturevalue(name)
     _check_templates(written.results, needs_judge("DicomSRValidator"), tmp_path)

@@ -52,6 +52,11 @@ class ModelEntry(Frozen):
     landmark_months: float = Field(
         0.0, ge=0, description="month at which the last input was made; 0 where all are of the baseline"
     )
+    risk_cut: float | None = Field(
+        None,
+        description="risk from which the model itself calls a patient at high risk; without it groups are of "
+        "equal size among validation patients",
+    )
     parameters: int | None = Field(
         None, ge=1, description="coefficients that were candidates in its development, for the sample size"
     )
@@ -66,6 +71,8 @@ class ModelEntry(Frozen):
             raise ValueError("an end point is there twice")
         if self.landmark_months and RESPONSE in self.end_points:
             raise ValueError("response is predicted from the baseline: a model with a landmark has none")
+        if self.risk_cut is not None and len(set(self.end_points) - {EndPoint.RESPONSE}) != 1:
+            raise ValueError("a cut of risk belongs to a model of one survival end point")
         return self
 
 

@@ -36,6 +36,7 @@ from inference.results import FloatArray
 _QUINTILES = 5
 _POINTS = 30
 _FEWEST_FOR_CUTS = 20
+_TWO = 2
 GROUP_NAMES = {
     2: ("low", "high"),
     3: ("low", "intermediate", "high"),
@@ -126,7 +127,7 @@ class RiskGroups:
     cuts : tuple of float
         A risk at or above a cut belongs to the higher group.
     cut_from : str
-        Whose risks the cuts are quantiles of.
+        Whose risks the cuts are quantiles of, or `OWN_CUT`.
     times : tuple of float
         Months since the start of the task.
     """
@@ -146,7 +147,13 @@ class Cuts:
     source: str
 
 
-def cuts_of(validation: FloatArray, train: FloatArray, plan: EvaluationPlan) -> Cuts:
+OWN_CUT = "the model's own cut point"
+"""Source of a cut that the model brings with it."""
+
+
+def cuts_of(
+    validation: FloatArray, train: FloatArray, plan: EvaluationPlan, own: float | None = None
+) -> Cuts:
     """Return cut points of risk into groups of equal size.
 
     Risks of training patients are used only beside too few validation patients: a model knows them, so
@@ -156,12 +163,16 @@ def cuts_of(validation: FloatArray, train: FloatArray, plan: EvaluationPlan) -> 
     ----------
     validation, train : array, (k,)
         Predicted risks; NaN is left out.
+    own : float, optional
+        The model's own cut, which is used instead where there are two groups.
 
     Raises
     ------
     ValueError
         Too few risks, or all alike.
     """
+    if own is not None and plan.risk_groups == _TWO:
+        return Cuts((own,), OWN_CUT)
     known, fitted = (r[np.isfinite(r)] for r in (validation, train))
     source, risks = "validation patients", known
     if len(known) < _FEWEST_FOR_CUTS:

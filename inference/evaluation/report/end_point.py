@@ -199,6 +199,7 @@ def _model(
         scale = scale_of([task], plan, common_months([task], plan.horizons[-1]))
     risk = model.survival[end_point].risk
     validation, train = (risk[predictions.patients.in_split(s)] for s in (VALIDATION, TRAIN))
+    cut = model.entry.risk_cut
     events = int(task.follow_up.event.sum())
     refusal = too_few(events, plan)
     return ModelResult(
@@ -209,7 +210,7 @@ def _model(
         figures=measured(task, scale, plan, weights),
         d_calibration=d_calibration_of(task, plan),
         curves=horizon_curves(task, plan, weights),
-        risk_groups=computed(lambda: risk_groups(task, cuts_of(validation, train, plan), plan), refusal),
+        risk_groups=computed(lambda: risk_groups(task, cuts_of(validation, train, plan, cut), plan), refusal),
         subgroups=measured_subgroups(task, groups, _middle(scale, plan), plan, weights),
     )
 

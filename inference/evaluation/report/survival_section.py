@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from inference.evaluation.bootstrap import Estimate
 from inference.evaluation.predictions.models import Role
 from inference.evaluation.report.blocks import Block, Section, Table, Words, even_widths
+from inference.evaluation.report.curves import OWN_CUT
 from inference.evaluation.report.end_point import ArmsResult, EndPointResult, ModelResult, Pair
 from inference.evaluation.report.evaluation import Evaluation, SetResult
 from inference.evaluation.report.pictures import (
@@ -191,8 +192,10 @@ def _groups_table(result: EndPointResult, titles: Titles) -> Table:
             limits = f"{months(median.value)} ({number(median.lower)} to {number(median.upper)})"
             counts = f"{group.patients}, {group.events} events"
             rows.append((titles[model.model], group.name, counts, limits, test))
-    first = next((m.risk_groups for m in result.models if not isinstance(m.risk_groups, NotComputed)), None)
-    source = "" if first is None else f"Cut points are quantiles of the risks of {first.cut_from}. "
+    cuts = [m.risk_groups.cut_from for m in result.models if not isinstance(m.risk_groups, NotComputed)]
+    drawn = next((source for source in cuts if source != OWN_CUT), None)
+    source = "" if drawn is None else f"Cut points are quantiles of the risks of {drawn}. "
+    source += "".join(f"{name}: {OWN_CUT}. " for name in _own_cuts(result, titles))
     return Table(
         "Risk groups",
         ("Model", "Risk", "Patients", "Median (95 % limits)", "Log-rank"),
@@ -200,6 +203,12 @@ def _groups_table(result: EndPointResult, titles: Titles) -> Table:
         (28, 14, 20, 26, 12),
         source + "A dash among limits: not reached.",
     )
+
+
+def _own_cuts(result: EndPointResult, titles: Titles) -> Iterator[str]:
+    for model in result.models:
+        if not isinstance(model.risk_groups, NotComputed) and model.risk_groups.cut_from == OWN_CUT:
+            yield titles[model.model]
 
 
 # ------------------------------------------------------------------ arms

@@ -1,26 +1,21 @@
-"""Image vectors of one patient over time: the baseline, real follow-ups, virtual time points."""
+"""Image vectors of one patient over time: the baseline, real follow-ups, virtual time points.
+
+Those of a study that arrives: `inference.models.image_features.describer`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
-from inference.models.flow.study import crop_study
-from inference.models.image_features.time_points import virtual_crop
+from inference.models.evidence import ImageKind
 from inference.models.image_features.vectors import ImageVectors, Vectors
 from inference.models.outcome.crops import PatientCrop
-from inference.results import Baseline, FloatArray, GeneratedCourse, Segmentation
+from inference.results import FloatArray
 
-
-class ImageKind(StrEnum):
-    """Where an image comes from."""
-
-    BASELINE = "baseline"
-    REAL = "real follow-up"
-    VIRTUAL = "virtual follow-up"
+__all__ = ["ImageKind", "PatientVectors", "patient_vectors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +50,3 @@ def patient_vectors(
         np.array([months for _kind, months, _crop in ordered], dtype=np.float64),
         tuple(kind for kind, _months, _crop in ordered),
     )
-
-
-def course_vectors(
-    model: ImageVectors, baseline: Baseline, segmentation: Segmentation, course: GeneratedCourse
-) -> PatientVectors:
-    """Return the vectors of a study and of the virtual time points under one regimen.
-
-    A time point that is both scheduled and the best response is taken once.
-    """
-    images = [(ImageKind.BASELINE, 0.0, crop_study(baseline, segmentation).crop)]
-    seen: set[float] = set()
-    for point in course.time_points:
-        if point.months not in seen:
-            seen.add(point.months)
-            images.append((ImageKind.VIRTUAL, point.months, virtual_crop(baseline, segmentation, point)))
-    return patient_vectors(model, images)

@@ -1,8 +1,8 @@
 """The protocol's survival model, served from a bundle: a `inference.models.protocols.SurvivalModel`.
 
 Without images it forecasts from clinical values and regimen; images at baseline and at virtual time
-points add to that. Where more than half of what the clinical part uses is missing, and there is no
-image, nothing is assessed.
+points add to that, when the encoder of its training made their vectors. Where more than half of what
+the clinical part uses is missing, and there is no image, nothing is assessed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,13 @@ from inference.bundle_store import bundle_folder, load_metadata
 from inference.case import ClinicalRecord
 from inference.clinical.summary import with_imaging
 from inference.clinical.variables import VARIABLES
+from inference.errors import ModelError
+from inference.models.evidence import NOTHING_MORE, Evidence, EvidenceWanted, ImageEvidence, text_vector
 from inference.models.survival.columns import clinical_columns
 from inference.models.survival.files import read_model
 from inference.models.survival.fitted import REGIMEN, Explanation, FittedSurvival, Inputs
 from inference.models.survival.hazards import median_time, restricted_mean
-from inference.models.survival.tokens import Images, no_images
+from inference.models.survival.tokens import Images, Layout, no_images
 from inference.results import (
     BundleInfo,
     FloatArray,
@@ -36,36 +39,26 @@ from inference.settings import Regimen
 
 FORMAT = "protocol_survival"
 """``format`` of the bundle's metadata."""
+EVIDENCE = "evidence"
+"""Key of the metadata under which the encoders of image and text vectors stand."""
 LEAST_KNOWN_SHARE = 0.5
 HORIZONS_MONTHS = (12, 24, 36)
 HIGH_RISK, LOW_RISK = "high", "low"
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What is known of one patient beside the clinical values; any part may be missing.
+class ProtocolSurvivalModel:
+    """Overall and progression-free survival under one regimen.
 
     Attributes
     ----------
-    images : Images or None
-        Of one patient, (1, K, width); kinds count `Layout.image_kinds`.
-    text : array or None
-        (text width,).
+    wanted : EvidenceWanted
+        Encoders of the vectors that the model was trained with.
     """
-
-    images: Images | None = None
-    text: npt.NDArray[np.float32] | None = None
-
-
-NOTHING_MORE = Evidence()
-
-
-@dataclass(frozen=True, slots=True)
-class ProtocolSurvivalModel:
-    """Overall and progression-free survival under one regimen."""
 
     bundle: BundleInfo
     fitted: FittedSurvival
+    wanted: EvidenceWanted
 
     @classmethod
     def from_bundle(cls, folder: str | Path) -> ProtocolSurvivalModel:
@@ -76,30 +69,35 @@ class ProtocolSurvivalModel:
         ModelError
             The bundle is absent or damaged.
         """
-        info, _ = load_metadata(folder)
-        return cls(info, read_model(bundle_folder(folder)))
+        info, metadata = load_metadata(folder)
+        fitted = read_model(bundle_folder(folder))
+        return cls(info, fitted, _wanted(metadata, fitted.layout))
 
     @property
     def info(self) -> BundleInfo:
         """Name, version, digest and what the model was trained on."""
         return self.bundle
 
-    def predict(
-        self, clinical: ClinicalRecord, lesions: tuple[LesionMeasurement, ...], regimen: Regimen
-    ) -> Survival:
-        """Return curves from clinical values and regimen alone."""
-        return self.predict_with(clinical, lesions, regimen, NOTHING_MORE)
+    @property
+    def wants(self) -> EvidenceWanted:
+        """Which vectors of images and texts the model takes."""
+        return self.wanted
 
-    def predict_with(
+    def predict(
         self,
         clinical: ClinicalRecord,
         lesions: tuple[LesionMeasurement, ...],
         regimen: Regimen,
-        evidence: Evidence,
+        evidence: Evidence = NOTHING_MORE,
     ) -> Survival:
-        """Return curves from clinical values, regimen, images and text.
+        """Return curves from clinical values, regimen, images and texts.
 
         Tumour variables that the clinical record lacks are taken from the lesions.
+
+        Raises
+        ------
+        ModelError
+            The image vectors are those of another encoder than the one of the training.
         """
         if regimen.id not in self.fitted.layout.regimens:
             refusal = NotAssessed(
@@ -114,16 +112,44 @@ class ProtocolSurvivalModel:
         return Survival(os=self._curve("os", inputs), pfs=self._curve("pfs", inputs), ttp=no_ttp)
 
     def inputs(self, clinical: ClinicalRecord, regimen_id: str, evidence: Evidence) -> Inputs:
-        """Return one patient as the model's inputs."""
-        layout = self.fitted.layout
+        """Return one patient as the model's inputs.
+
+        Raises
+        ------
+        ModelError
+            The image vectors are those of another encoder than the one of the training.
+        """
         names = [name for name in self.fitted.columns if name != REGIMEN]
-        text = np.full((1, layout.text_width), np.nan, dtype=np.float32)
-        if evidence.text is not None and layout.text_width:
-            text[0] = evidence.text
         return Inputs(
             table={**clinical_columns([clinical], names), REGIMEN: [regimen_id]},
-            text=text,
-            images=no_images(1, layout.image_width) if evidence.images is None else evidence.images,
+            text=self._text(evidence),
+            images=self._images(evidence.images),
+        )
+
+    def _text(self, evidence: Evidence) -> npt.NDArray[np.float32]:
+        text = np.full((1, self.fitted.layout.text_width), np.nan, dtype=np.float32)
+        vector = text_vector(evidence.texts, self.wanted.text_encoder)
+        if vector is not None and text.shape[1] == len(vector):
+            text[0] = vector
+        return text
+
+    def _images(self, seen: ImageEvidence | None) -> Images:
+        layout = self.fitted.layout
+        if seen is None:
+            return no_images(1, layout.image_width)
+        if seen.encoder != self.wanted.image_encoder:
+            raise ModelError(
+                f"the survival model {self.bundle.name} was not trained with image vectors of the encoder "
+                f"{seen.encoder[:12]}"
+            )
+        number = {kind: i for i, kind in enumerate(layout.image_kinds)}
+        # Of a kind that no training patient had, such as virtual images, the model knows nothing.
+        kept = [i for i, kind in enumerate(seen.kinds) if kind.value in number]
+        return Images(
+            features=seen.vectors[None, kept],
+            kind=np.array([[number[seen.kinds[i].value] for i in kept]], dtype=np.intp),
+            months=seen.months[None, kept],
+            known=np.ones((1, len(kept)), dtype=np.bool_),
         )
 
     def explain(self, endpoint: str, inputs: Inputs) -> Explanation:
@@ -160,6 +186,16 @@ class ProtocolSurvivalModel:
             risk_score=risk,
             risk_group=HIGH_RISK if risk > part.risk_cut else LOW_RISK,
         )
+
+
+def _wanted(metadata: Mapping[str, Any], layout: Layout) -> EvidenceWanted:
+    """Return the encoders that the metadata name; vectors of an encoder without a name are not taken."""
+    told = metadata.get(EVIDENCE)
+    named = told if isinstance(told, Mapping) else {}
+    return EvidenceWanted(
+        image_encoder=str(named.get("image_encoder", "")) if layout.image_kinds else "",
+        text_encoder=str(named.get("text_encoder", "")) if layout.text_width else "",
+    )
 
 
 def _at_horizons(

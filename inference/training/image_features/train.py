@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inference.bundle_store import seal
+from inference.bundle_store import BundleKind, seal
 from inference.errors import TrainingDataError
 from inference.models.image_features.encoder import EncoderSettings, ImageEncoder
 from inference.models.image_features.inputs import as_tensor
@@ -176,6 +176,7 @@ def _metadata(cohort: Cohort, settings: EncoderTraining, trained: int, held: int
     return {
         "name": f"image_vectors_{info.modality.lower()}",
         "version": settings.version,
+        "kind": BundleKind.IMAGE_VECTORS.value,
         "format": "image_encoder",
         "trained_on": f"{info.origin}: {info.name}, n={trained}",
         "schema": 1,

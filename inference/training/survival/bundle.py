@@ -11,7 +11,7 @@ import numpy as np
 from inference.bundle_store import BundleKind, seal
 from inference.models.protocols import Progress
 from inference.models.survival.files import write_model
-from inference.models.survival.model import FORMAT
+from inference.models.survival.model import EVIDENCE, FORMAT
 from inference.randomness import RandomStreams
 from inference.training.cohort import Cohort, Split
 from inference.training.survival.figures import figures
@@ -43,7 +43,8 @@ def train_bundle(
         The cohort or the file cannot be read, or no training patient has an event.
     """
     cohort = Cohort.open(cohort_folder)
-    rows = rows_of_cohort(cohort, None if image_file is None else read_image_file(image_file))
+    images = None if image_file is None else read_image_file(image_file)
+    rows = rows_of_cohort(cohort, images)
     result = fit_survival(rows, settings, RandomStreams(seed), progress)
     out.mkdir(parents=True, exist_ok=True)
     write_model(out, result.model, settings.networks.size)
@@ -59,6 +60,8 @@ def train_bundle(
         "cohort": {"name": cohort.info.name, "sha256": cohort.info.sha256},
         "command": "hepatocast train survival COHORT --out BUNDLE_DIR",
         "seed": seed,
+        # A served model compares these with the encoders that are loaded, and takes vectors of no other.
+        EVIDENCE: {"image_encoder": "" if images is None else images.encoder, "text_encoder": ""},
         "training": _training(rows, result),
         "metrics": _metrics(rows, result),
     }

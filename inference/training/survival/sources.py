@@ -29,12 +29,17 @@ class ImageFile:
     patient_ids : tuple of str, (n,)
     images : Images
     kinds : tuple of str
-        What `Images.kind` counts.
+        What `Images.kind` counts; a served model takes those that are values of
+        `inference.models.evidence.ImageKind`.
+    encoder : str
+        SHA-256 of the bundle that made the vectors; a served model takes images of no other one, and none
+        where it is empty.
     """
 
     patient_ids: tuple[str, ...]
     images: Images
     kinds: tuple[str, ...]
+    encoder: str = ""
 
 
 def write_image_file(path: Path, file: ImageFile) -> None:
@@ -47,6 +52,7 @@ def write_image_file(path: Path, file: ImageFile) -> None:
         kind=file.images.kind.astype(np.int16),
         months=file.images.months.astype(np.float32),
         known=file.images.known,
+        encoder=np.array(file.encoder, dtype=np.str_),
     )
 
 
@@ -68,11 +74,12 @@ def read_image_file(path: Path) -> ImageFile:
             )
             ids = tuple(str(i) for i in stored["patient_id"])
             kinds = tuple(str(k) for k in stored["kinds"])
+            encoder = str(stored["encoder"]) if "encoder" in stored.files else ""
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainingDataError(f"{path.name} is no file of image vectors") from error
     if images.known.shape != images.kind.shape or len(ids) != len(images.known):
         raise TrainingDataError(f"the parts of {path.name} are of different lengths")
-    return ImageFile(ids, images, kinds)
+    return ImageFile(ids, images, kinds, encoder)
 
 
 def rows_of_cohort(cohort: Cohort, file: ImageFile | None) -> SurvivalRows:

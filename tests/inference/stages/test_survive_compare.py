@@ -16,6 +16,7 @@ from inference.comparison.rule import ComparisonRule
 from inference.comparison.stored import ComparisonModel
 from inference.errors import UnsupportedRegimen
 from inference.models.cox import load_cox_model
+from inference.models.evidence import CLINICAL_ONLY, NOTHING_MORE
 from inference.randomness import RandomStreams
 from inference.results import (
     BundleInfo,
@@ -77,8 +78,9 @@ class OnlyTace:
     """A survival model that raises for what it was not fitted on."""
 
     info = BundleInfo("only TACE", "1", "0", "real: test")
+    wants = CLINICAL_ONLY
 
-    def predict(self, clinical, lesions, regimen) -> Survival:
+    def predict(self, clinical, lesions, regimen, evidence=NOTHING_MORE) -> Survival:
         if regimen.id != "tace":
             raise UnsupportedRegimen(f"{self.info.name} was not fitted on {regimen.name}")
         return load_cox_model().predict(clinical, lesions, regimen)
@@ -136,28 +138,37 @@ def test_a_learned_comparison_prefers_a_regimen_that_was_forecast(learned) -> No
     judged = judge(model.learned, replicate.covariates)
     row = replicate.covariates[int(np.argmax(judged.recommended == 2))]
     clinical = record(model.learned.names, row)
-    found = compare_learned(clinical, SETTINGS, model, drawn("tace", "haic", "tace_systemic"))
+    compared = compare_learned(clinical, SETTINGS, model, drawn("tace", "haic", "tace_systemic"))
+    found, behind = compared.said, compared.behind
     assert isinstance(found, Comparison)
+    assert behind is not None
+    assert (behind.recommended, behind.benefit_months) == (found.recommended, found.benefit_months)
     assert found.recommended == "tace_systemic"
     assert found.demonstration
     assert found.benefit_months is not None
     assert found.benefit_months > 3
     assert any(r.startswith("E-value") for r in found.reasons)
-    withheld = compare_learned(clinical, SETTINGS, model, drawn("tace", "haic"))
+    compared = compare_learned(clinical, SETTINGS, model, drawn("tace", "haic"))
+    withheld, behind = compared.said, compared.behind
     assert isinstance(withheld, Comparison)
     assert withheld.recommended is None
     assert "nothing was forecast" in withheld.reasons[0]
+    assert behind is not None
+    assert (behind.recommended, behind.against, behind.confidence) == (None, None, None)
+    assert "nothing was forecast" in behind.notes[0]
 
 
 def test_a_learned_comparison_asks_for_what_is_missing_and_names_unknown_regimens(learned) -> None:
     replicate, model = learned
-    missing = compare_learned(RECORD, SETTINGS, model)
+    compared = compare_learned(RECORD, SETTINGS, model)
+    missing = compared.said
+    assert compared.behind is None
     assert isinstance(missing, NotAssessed)
     assert missing.reason is Reason.CLINICAL_VALUES_MISSING
     more = PipelineSettings(
         regimens=(*SETTINGS.regimens, Regimen(id="tace_lenvatinib", name="TACE + lenvatinib", source="test"))
     )
     clinical = record(model.learned.names, replicate.covariates[0])
-    found = compare_learned(clinical, more, model, drawn("tace"))
+    found = compare_learned(clinical, more, model, drawn("tace")).said
     assert isinstance(found, Comparison)
     assert any("TACE + lenvatinib" in reason for reason in found.reasons)

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 from inference.bundle_store import load_metadata
 from inference.case import ClinicalRecord, ClinicalValue
 from inference.clinical.nomogram import Nomogram
+from inference.clinical.nomogram_predictors import clinical_predictors
 from inference.training.cohort import Cohort, write_tables
 from inference.training.nomogram_cohort import (
     NomogramTraining,
     chosen_features,
-    clinical_predictors,
     image_names,
     train_nomogram,
 )

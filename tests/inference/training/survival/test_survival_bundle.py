@@ -9,10 +9,13 @@ import pytest
 
 from inference.bundle_store import METADATA, BundleKind
 from inference.case import ClinicalRecord, ClinicalValue
-from inference.errors import TrainingDataError
+from inference.errors import ModelError, TrainingDataError
 from inference.models.catalogue import load_model
+from inference.models.evidence import NOTHING_MORE, Evidence, ImageEvidence, ImageKind
 from inference.models.survival.fitted import REGIMEN
+from inference.models.survival.model import ProtocolSurvivalModel
 from inference.models.survival.network import NetworkSize
+from inference.models.survival.tokens import IMAGE_WIDTH
 from inference.results import SurvivalCurve
 from inference.settings import Regimen
 from inference.training.cohort import OUTCOME_COLUMNS, Cohort, CohortInfo, Origin, write_tables
@@ -104,6 +107,72 @@ def test_a_cohort_becomes_a_bundle_that_the_node_serves(
     found = model.predict(ClinicalRecord(values), (), Regimen(id="haic", name="HAIC", source="none"))
     assert isinstance(found.os, SurvivalCurve)
     assert 0 < found.os.probabilities[12][0] < 1
+
+
+SERVED_KINDS = (ImageKind.BASELINE.value, ImageKind.VIRTUAL.value)
+RECORD = ClinicalRecord(
+    {
+        "bilirubin": ClinicalValue("bilirubin", 20.0, "umol/L"),
+        "age": ClinicalValue("age", 60.0, "years"),
+    }
+)
+HAIC = Regimen(id="haic", name="HAIC", source="none")
+
+
+def seen(encoder: str, *kinds: ImageKind, signal: float = 2.0) -> Evidence:
+    vectors = np.full((len(kinds), IMAGE_WIDTH), signal, dtype=np.float32)
+    return Evidence(ImageEvidence(encoder, vectors, 6.0 * np.arange(len(kinds)), kinds))
+
+
+@pytest.fixture(scope="module")
+def with_images(
+    planted: Planted, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory
+) -> ProtocolSurvivalModel:
+    folder = tmp_path_factory.mktemp("with_images")
+    ids = tuple(f"S{i:04d}" for i in range(len(planted.rows.split)))
+    file = ImageFile(ids, planted.rows.inputs.images, SERVED_KINDS, encoder="e" * 64)
+    write_image_file(folder / "images.npz", file)
+    assert read_image_file(folder / "images.npz").encoder == "e" * 64
+    train_bundle(cohort.folder, folder / "images.npz", folder / "bundle", SETTINGS, 0, lambda *_: None)
+    found = load_model(folder / "bundle", BundleKind.SURVIVAL)
+    assert isinstance(found, ProtocolSurvivalModel)
+    return found
+
+
+def risk(model: ProtocolSurvivalModel, evidence: Evidence) -> float:
+    found = model.predict(RECORD, (), HAIC, evidence).os
+    assert isinstance(found, SurvivalCurve)
+    return found.risk_score
+
+
+def test_images_of_its_encoder_change_the_forecast_in_their_direction(
+    with_images: ProtocolSurvivalModel,
+) -> None:
+    assert with_images.wants.image_encoder == "e" * 64
+    kinds = (ImageKind.BASELINE, ImageKind.VIRTUAL)
+    without = risk(with_images, NOTHING_MORE)
+    worse, better = (risk(with_images, seen("e" * 64, *kinds, signal=s)) for s in (2.0, -2.0))
+    assert better < without < worse
+
+
+def test_images_of_another_encoder_are_refused(with_images: ProtocolSurvivalModel) -> None:
+    with pytest.raises(ModelError, match="was not trained with image vectors of the encoder aaaa"):
+        with_images.predict(RECORD, (), HAIC, seen("a" * 64, ImageKind.BASELINE))
+
+
+def test_images_of_a_kind_that_no_training_patient_had_are_not_taken(
+    with_images: ProtocolSurvivalModel,
+) -> None:
+    alone = seen("e" * 64, ImageKind.REAL, signal=5.0)
+    assert risk(with_images, alone) == risk(with_images, NOTHING_MORE)
+
+
+def test_vectors_of_an_encoder_without_a_name_are_not_taken_when_served(
+    cohort: Cohort, image_file: Path, tmp_path: Path
+) -> None:
+    train_bundle(cohort.folder, image_file, tmp_path / "bundle", SETTINGS, 0, lambda *_: None)
+    model = load_model(tmp_path / "bundle", BundleKind.SURVIVAL)
+    assert model.wants.image_encoder == ""
 
 
 def test_another_file_is_no_file_of_image_vectors(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Training of the systems whose readers are in `inference.models.second_opinions`."""

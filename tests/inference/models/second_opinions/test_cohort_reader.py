@@ -1,0 +1,159 @@
+"""Second opinions of SELECTION and its comparators on a phantom, by networks that learned nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inference.bundle_store import BundleKind, seal
+from inference.case import ClinicalRecord, ClinicalValue
+from inference.errors import ModelError
+from inference.models.catalogue import load_model
+from inference.models.second_opinions.atom import Therapy
+from inference.models.second_opinions.clinical_inputs import SELECTION_VARIABLES, ClinicalScale
+from inference.models.second_opinions.cohort_models import CohortModel, CohortModels, CohortModelsFile, Target
+from inference.models.second_opinions.cohort_networks import Architecture, NetworkSettings, network_of
+from inference.models.second_opinions.cohort_reader import CohortReader
+from inference.results import AssessedPatient, NotAssessed, OpinionValue, Reason, SecondOpinion
+from inference.settings import Regimen
+from tests.builders.results import results
+
+REGIMENS = tuple(
+    Regimen(id=name, name=name, source="test") for name in ("tace", "haic_systemic", "untreated")
+)
+RECORD = ClinicalRecord(
+    {
+        "age": ClinicalValue("age", 60.0, "years"),
+        "afp": ClinicalValue("afp", 400.0, "ng/mL"),
+        "albumin": ClinicalValue("albumin", 38.0, "g/L"),
+        "bilirubin": ClinicalValue("bilirubin", 15.0, "umol/L"),
+    }
+)
+
+
+def patient(modality: str = "CT", phases: tuple[str, ...] = ("arterial", "portal_venous")) -> AssessedPatient:
+    found = results(modality, phases)
+    return AssessedPatient(found.baseline, found.segmentation, found.baseline_lesions, RECORD)
+
+
+def write_bundle(
+    folder: Path,
+    architecture: Architecture = Architecture.SELECTION,
+    therapies: tuple[Therapy, ...] = tuple(Therapy),
+) -> Path:
+    """Write a bundle of untrained networks; regimens are named as therapies."""
+    torch.manual_seed(0)
+    settings = NetworkSettings(architecture=architecture, side=24, patch=6, width=8, heads=2)
+    scale = ClinicalScale.of([RECORD], SELECTION_VARIABLES)
+    models = tuple(
+        CohortModel(
+            therapy=t,
+            title=t.upper(),
+            regimens=(str(t),),
+            target=Target.RESPONSE,
+            median_score=0.5,
+            patients=10,
+            reached=5,
+            overall_survival=None,
+        )
+        for t in therapies
+    )
+    file = CohortModelsFile(
+        modality="CT", network=settings, clinical=scale, landmark_months=3.0, models=models
+    )
+    CohortModels(file, {t: network_of(settings).eval() for t in therapies}).write(folder)
+    seal(
+        folder,
+        {
+            "name": "untrained",
+            "version": "1",
+            "trained_on": "simulated: nobody",
+            "kind": "second_opinion",
+            "format": str(architecture),
+        },
+    )
+    return folder
+
+
+def told(opinion: SecondOpinion) -> dict[str, OpinionValue]:
+    assert not isinstance(opinion.values, NotAssessed)
+    return {v.name: v for v in opinion.values}
+
+
+def test_selection_tells_each_regimen_of_its_cohorts_and_follows_the_flow(tmp_path) -> None:
+    reader: CohortReader = load_model(write_bundle(tmp_path / "b"), BundleKind.SECOND_OPINION)
+    first, second, atom = reader.opinions(patient(), REGIMENS)
+    assert [(o.system, o.regimen_id) for o in (first, second, atom)] == [
+        ("selection", "tace"),
+        ("selection", "haic_systemic"),
+        ("atom", None),
+    ]
+    values = told(first)
+    score = values["objective response"].value
+    assert isinstance(score, float)
+    assert 0 < score < 1
+    assert values["risk group"].value == ("low risk" if score >= 0.5 else "high risk")
+    missing = values["not given, taken as average"].value
+    assert isinstance(missing, str)
+    assert "Sex" in missing
+    assert "Age" not in missing
+    flow = told(atom)
+    scores = {t: flow[f"score, {t.upper()}"].value for t in Therapy}
+    alone = max((Therapy.TACE, Therapy.HAIC), key=lambda t: float(scores[t]))
+    if float(scores[alone]) >= 0.5:
+        assert flow["end of the flow"].value == alone.upper()
+    assert "reconstruction" in atom.about
+
+
+def test_picture_shows_attention_over_both_phases(tmp_path) -> None:
+    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b"))
+    picture = reader.opinions(patient(), REGIMENS[:1])[0].pictures[0]
+    assert picture.rgb.shape == (384, 768, 3)
+    assert picture.rgb.dtype == np.uint8
+    coloured = np.ptp(picture.rgb.astype(int), axis=2) > 30
+    assert coloured[:, :384].any()
+    alone = reader.opinions(patient(phases=("portal_venous",)), REGIMENS[:1])[0].pictures[0]
+    assert not alone.rgb[:, :384].any()
+    assert alone.rgb[:, 384:].any()
+
+
+def test_same_study_gives_the_same_opinion(tmp_path) -> None:
+    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b"))
+    first, again = (reader.opinions(patient(), REGIMENS) for _ in range(2))
+    assert [o.values for o in first] == [o.values for o in again]
+
+
+@pytest.mark.parametrize("architecture", [Architecture.VIT, Architecture.RESNET_LOGISTIC])
+def test_comparators_have_no_flow(tmp_path, architecture: Architecture) -> None:
+    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b", architecture))
+    (opinion,) = reader.opinions(patient(), REGIMENS[:1])
+    assert opinion.system == architecture
+    assert bool(opinion.pictures) == (architecture is Architecture.VIT)
+    assert ("not given, taken as average" in told(opinion)) == (architecture is not Architecture.VIT)
+
+
+def test_flow_is_refused_where_a_model_is_absent(tmp_path) -> None:
+    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b", therapies=(Therapy.TACE, Therapy.HAIC)))
+    atom = reader.opinions(patient(), REGIMENS)[-1]
+    assert isinstance(atom.values, NotAssessed)
+    assert "tace_systemic" in atom.values.detail
+
+
+def test_other_modality_and_other_regimens_are_refused(tmp_path) -> None:
+    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b"))
+    for opinion in reader.opinions(patient("MR", ("t1_arterial", "t1_portal_venous")), REGIMENS):
+        assert isinstance(opinion.values, NotAssessed)
+        assert opinion.values.reason is Reason.OUT_OF_DISTRIBUTION
+    other = reader.opinions(patient(), REGIMENS[2:])[0]
+    assert isinstance(other.values, NotAssessed)
+    assert other.values.reason is Reason.REGIMEN_NOT_COVERED
+
+
+def test_damaged_weights_are_refused(tmp_path) -> None:
+    folder = write_bundle(tmp_path / "b")
+    (folder / "tace.safetensors").write_bytes((folder / "haic.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="damaged"):
+        CohortReader.from_bundle(folder)
