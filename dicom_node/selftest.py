@@ -32,6 +32,7 @@ from dicom_node.settings import NodeSettings, PeerSettings
 from inference.clinical.sources.table import source_states
 from inference.errors import ModelError
 from inference.models.plugins.table import plugin_states
+from inference.models.second_opinions.loading import reader_states
 from inference.provenance import MANUFACTURER
 from reporting.uids import uid_of
 
@@ -85,15 +86,17 @@ def check_machine(settings: NodeSettings) -> Iterator[Check]:
 
 
 def check_models(settings: NodeSettings) -> Iterator[Check]:
-    """Check the bundles in force, and each site segmenter of the configuration."""
+    """Check the bundles in force, each site segmenter and each second opinion of the configuration."""
     try:
         models = models_of(settings)
-        load_bundles(models, settings)
+        bundles = load_bundles(models, settings)
     except ModelError as error:
         yield Check("models", "bundles in force", False, str(error))
     else:
         kinds = ", ".join(sorted(models.digests))
         yield Check("models", "bundles in force", True, f"{kinds}: verified and loaded")
+        for name, problem in reader_states(bundles.second_readers):
+            yield Check("models", f"second opinion {name}", problem is None, problem or "verified and loaded")
     for state in plugin_states(settings.models):
         yield Check("models", f"segmenter {state.name}", state.available, state.detail)
 

@@ -61,9 +61,8 @@ _SERVED = (
     BundleKind.GENERATOR,
     BundleKind.SURVIVAL,
     BundleKind.COMPARISON,
-    BundleKind.IMAGE_VECTORS,
 )
-"""Parts of the forecast that `run` has a place for."""
+"""Parts of the forecast that are loaded whatever the others are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +124,15 @@ class Bundles:
         missing = [k for k in (BundleKind.GENERATOR, BundleKind.SURVIVAL) if k not in models]
         if missing:
             raise ModelError(f"there is no {missing[0]} bundle")
-        own = models.get(BundleKind.SEGMENTER)
+        own, survival = models.get(BundleKind.SEGMENTER), models[BundleKind.SURVIVAL]
         return cls(
             segmenter=SegmenterChain((SegInStudy(), *site, *((own,) if own else ()))),
             generator=models[BundleKind.GENERATOR],
-            survival=models[BundleKind.SURVIVAL],
+            survival=survival,
             phase=models.get(BundleKind.PHASE),
             outliner=own,
             comparison=models.get(BundleKind.COMPARISON),
-            image_vectors=models.get(BundleKind.IMAGE_VECTORS),
+            image_vectors=_describer(folders, survival),
             second_readers=load_readers(second_opinions),
         )
 
@@ -150,8 +149,18 @@ class Bundles:
             found["comparison"] = self.comparison.info
         if self.image_vectors is not None:
             found["image_vectors"] = self.image_vectors.info
-        found |= {f"second_opinion {reader.info.name}": reader.info for reader in self.second_readers}
+        # Two of them may have one name, and each must change the identity of the results.
+        found |= {f"second_opinion {n} {r.info.name}": r.info for n, r in enumerate(self.second_readers, 1)}
         return found
+
+
+def _describer(folders: Mapping[BundleKind, Path], survival: SurvivalModel) -> ImageDescriber | None:
+    """Load the image encoder for a survival model that takes image vectors; no result names it otherwise."""
+    folder = folders.get(BundleKind.IMAGE_VECTORS)
+    if folder is None or not survival.wants.image_encoder:
+        return None
+    found: ImageDescriber = load_model(folder, BundleKind.IMAGE_VECTORS)
+    return found
 
 
 @dataclass(slots=True)

@@ -71,6 +71,7 @@ CHANGE_OF_VOLUME = _private("HC218", "Change of volume from baseline")
 RMST36_DIFFERENCE = _private("HC219", "Difference of restricted mean time over 36 months")
 E_VALUE = _private("HC220", "E-value of the estimated benefit")
 E_VALUE_OF_LIMIT = _private("HC221", "E-value of the limit nearer to no benefit")
+FOLLOW_UP_END = _private("HC223", "End of follow-up of the predicted curve")
 PROPENSITY = _private("HC222", "Probability that such a patient had the regimen")
 
 MM = Code("mm", "UCUM", "millimeter")

@@ -279,7 +279,9 @@ def time_points(results: StudyResults) -> list[tuple[RegimenForecast, TimePoint]
 
 
 def bundle_text(info: BundleInfo) -> str:
-    """Return a model with its version and digest in one line."""
+    """Return a model with its version and digest in one line; of one that could not be read its name."""
+    if not info.sha256:
+        return f"{info.name}, which could not be read"
     return f"{info.name} {info.version}, sha256 {info.sha256[:16]}, trained on: {info.trained_on}"
 
 

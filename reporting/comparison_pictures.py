@@ -6,6 +6,7 @@ itself. A cell that could not be assessed is hatched and says why; it never has 
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +20,7 @@ from matplotlib.patches import Rectangle
 from inference.comparison.results import Interval, PairBenefit, RegimenComparison, RegimenEstimate
 from inference.results import NotAssessed, Reason
 from reporting import drawing
-from reporting.comparison_words import hidden_confounding, name_of, named, percent, verdict
+from reporting.comparison_words import e_value_words, hidden_confounding, name_of, named, percent, verdict
 from reporting.drawing import Heading, RgbArray
 
 COLOURS = "BrBG"
@@ -212,7 +213,8 @@ def _words(figure: Figure, comparison: RegimenComparison, names: Mapping[str, st
     top = _paragraph(figure, left, top, verdict(comparison, names), 15, drawing.INK, "bold") - 0.012
     if comparison.recommended is not None and comparison.against is not None:
         pair = comparison.pair(comparison.recommended, comparison.against)
-        top = _paragraph(figure, left, top, hidden_confounding(pair), 12, drawing.INK) - 0.012
+        told = f"{e_value_words(pair)} {hidden_confounding(pair)}".strip()
+        top = _paragraph(figure, left, top, told, 12, drawing.INK) - 0.012
     if comparison.reasons:
         top = _paragraph(figure, left, top, "Not assessed, and why", 13, drawing.ALERT, "bold")
         for reason in comparison.reasons:
@@ -226,7 +228,8 @@ def _paragraph(
     figure: Figure, left: float, top: float, words: str, size: float, colour: str, weight: str = "normal"
 ) -> float:
     """Write lines and return where the next ones begin."""
-    lines = textwrap.wrap(words, int(_LETTERS / size * (0.86 if weight == "bold" else 1.0)))
+    together = re.sub(r"(?<=[<>]) (?=\d)|(?<=\d) (?=%)", "\u00a0", words)
+    lines = textwrap.wrap(together, int(_LETTERS / size * (0.86 if weight == "bold" else 1.0)))
     figure.text(
         left, top, "\n".join(lines), fontsize=size, color=colour, fontweight=weight, va="top", linespacing=1.4
     )

@@ -47,22 +47,26 @@ def verdict(comparison: RegimenComparison, names: Mapping[str, str]) -> str:
     )
 
 
+def e_value_words(pair: PairBenefit) -> str:
+    """Say how strong a confounder that was overlooked would have to be; nothing without a benefit."""
+    if pair.e_value is None:
+        return ""
+    return (
+        f"E-value {pair.e_value.of_estimate:.1f} (limit {pair.e_value.of_limit:.1f}): so strongly would "
+        "a hidden confounder have to be tied to regimen and death to explain the benefit away."
+    )
+
+
 def hidden_confounding(pair: PairBenefit) -> str:
-    """Say how much a confounder that was overlooked would take away of a benefit."""
-    parts = []
-    if pair.e_value is not None:
-        parts.append(
-            f"E-value {pair.e_value.of_estimate:.1f} (limit {pair.e_value.of_limit:.1f}): so strongly would "
-            "a hidden confounder have to be tied to regimen and death to explain the benefit away."
-        )
-    if pair.hidden:
-        worst = min(pair.hidden, key=lambda h: h.benefit_months)
-        parts.append(
-            f"A trait with which patients live {worst.time_ratio:g} times as long, "
-            f"{100 * worst.imbalance:.0f} points more frequent under this regimen, would leave "
-            f"{worst.benefit_months:+.1f} months at a confidence of {percent(worst.confidence)}."
-        )
-    return " ".join(parts)
+    """Say how much a confounder that was overlooked would take away; nothing without a benefit."""
+    if not pair.hidden:
+        return ""
+    worst = min(pair.hidden, key=lambda h: h.benefit_months)
+    return (
+        f"A trait with which patients live {worst.time_ratio:g} times as long, "
+        f"{100 * worst.imbalance:.0f} points more frequent under this regimen, would leave "
+        f"{worst.benefit_months:+.1f} months at a confidence of {percent(worst.confidence)}."
+    )
 
 
 def regimen_rows(comparison: RegimenComparison, names: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

@@ -24,7 +24,7 @@ from reporting.pictures import Picture
 from reporting.report_text import comparison_refusals
 
 _MOST_PAIRS = 12
-"""Pairs in the table; with more regimens only those with the preferred or first regimen stand in it."""
+"""Pairs in the table; with more, only those held against the reference stand in it."""
 
 
 def comparison_part(page: Page, results: StudyResults) -> None:
@@ -66,6 +66,7 @@ def _tables(page: Page, behind: RegimenComparison, names: dict[str, str]) -> Non
     if len(pairs) > _MOST_PAIRS:
         first = names.get(behind.regimens[0].regimen_id, behind.regimens[0].regimen_id)
         pairs = tuple(row for row in pairs if row[1] == first)
+        paragraph(page, f"Held against {first}; all pairs are in the structured report.")
     asked = f"More than {behind.rule.benefit_months:g} months"
     headings = ("Regimen", "Against", "Benefit, months", "Difference of means", asked, "E-value (limit)")
     table(page, TableSpec(headings, (30, 30, 38, 36, 24, 24), pairs))
@@ -114,8 +115,8 @@ def _pictures(results: StudyResults, opinion: SecondOpinion) -> Iterator[Picture
             else "no points: a value is missing"
         )
         words = Heading(
-            f"Second opinion: {drawn.title}",
-            f"Add the points of all lines and read survival below the sum; {said}",
+            drawn.title,
+            f"Second opinion: add the points of all lines and read survival below the sum; {said}",
             bundle_text(opinion.bundle)[:170],
             alert_of(results),
         )

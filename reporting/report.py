@@ -255,6 +255,8 @@ def _curve_measurements(endpoint: str, curve: SurvivalCurve) -> list[sr.Measurem
     ):
         if months_value is not None:
             found.append(measured(concept, months_value, codes.MONTH, codes.MODEL_PREDICTION))
+    # Says why later probabilities, and a mean over 36 months, are not there.
+    found.append(measured(codes.FOLLOW_UP_END, curve.months[-1], codes.MONTH))
     found.append(sr.Measurement(name=codes.RISK_SCORE, value=round(curve.risk_score, 4), unit=codes.ONE))
     return found
 

@@ -55,7 +55,8 @@ def _group(results: StudyResults, context: Context, number: int, opinion: Second
     return Group(
         tracking_identifier=tracking(context, f"Second opinion {number} {opinion.system}"[:64]),
         finding_type=codes.SECOND_OPINION,
-        algorithm_id=algorithm_of(results, opinion.bundle),
+        # Of a bundle that could not be read nothing is known but the name of its folder.
+        algorithm_id=algorithm_of(results, opinion.bundle) if opinion.bundle.sha256 else None,
         measurements=numbers or None,
         qualitative_evaluations=evaluations,
     )

@@ -76,7 +76,7 @@ def _texts(results: StudyResults) -> Iterator[tuple[Code, str]]:
     if results.demonstration:
         yield codes.STATEMENT, DEMONSTRATION
     for part, info in results.bundles.items():
-        yield codes.MODEL_USED, f"{part}: {bundle_text(info)}"
+        yield codes.MODEL_USED, f"{part.replace('_', ' ')}: {bundle_text(info)}"
     yield from _clinical_texts(results.clinical)
     for refusal in refusals(results):
         yield codes.NOT_ASSESSED, refusal

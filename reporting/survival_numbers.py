@@ -27,6 +27,7 @@ _COLUMNS = (
 _TOP, _BOTTOM = 0.84, 0.24
 _LARGEST_STEP = 0.05
 _LETTERS = 165
+_LONGEST, _SMALLER = 20, 0.78
 _LINE = 0.0235
 """Height of a line of words below the table."""
 
@@ -76,19 +77,23 @@ def survival_numbers_picture(results: StudyResults) -> RgbArray:
         figure.text(left, _TOP, title, fontsize=size, fontweight="bold", color=drawing.MUTED, va="center")
     for number, (forecast, endpoint, curve) in enumerate(rows, start=1):
         colour, _ = style_of(results, forecast)
-        words = (_short(forecast.name), ENDPOINTS[endpoint], *cells(curve))
-        for (_title, left), text in zip(_COLUMNS, words, strict=True):
-            weight = "bold" if left == _COLUMNS[0][1] else "normal"
-            ink = colour if left == _COLUMNS[0][1] else drawing.INK
-            figure.text(
-                left, _TOP - number * step, text, fontsize=size, color=ink, fontweight=weight, va="center"
-            )
+        place = _TOP - number * step
+        _name(figure, forecast.name, place, size, colour)
+        for (_title, left), text in zip(_COLUMNS[1:], (ENDPOINTS[endpoint], *cells(curve)), strict=True):
+            figure.text(left, place, text, fontsize=size, color=drawing.INK, va="center")
     _missing(figure, results, _TOP - len(rows) * step - 0.08)
     return drawing.rgb(figure)
 
 
-def _short(name: str) -> str:
-    return textwrap.shorten(name, 24, placeholder="...")
+def _name(figure: Figure, name: str, place: float, size: float, colour: str) -> None:
+    """Write the name of a regimen, a long one in two lines of smaller letters."""
+    text = name
+    if len(name) > _LONGEST:
+        text, size = "\n".join(textwrap.wrap(name, round(_LONGEST / _SMALLER))[:2]), size * _SMALLER
+    figure.text(
+        _COLUMNS[0][1], place, text, fontsize=size, color=colour, fontweight="bold", va="center",
+        linespacing=1.05,
+    )  # fmt: skip
 
 
 def _missing(figure: Figure, results: StudyResults, top: float) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from dicom_node.bundles.activation import Activations, bundle_name
 from dicom_node.bundles.store import all_folders, models_folder, verified
-from inference.bundle_store import METADATA, describe, shipped_folders
+from inference.bundle_store import METADATA, BundleKind, describe, shipped_folders
 from inference.errors import ModelError
+from inference.model_settings import ModelSettings
 
 
 class BundleStatus(StrEnum):
@@ -74,6 +75,21 @@ def listed(activations: Activations) -> tuple[ListedBundle, ...]:
         if sha256 not in known
     ]
     return (*found, *absent)
+
+
+def asked(settings: ModelSettings) -> tuple[ListedBundle, ...]:
+    """Return the second opinions that the settings name, each verified."""
+    found = (_listed(folder, set()) for folder in settings.second_opinions)
+    return tuple(
+        replace(
+            bundle,
+            kind=str(BundleKind.SECOND_OPINION),
+            origin="settings",
+            status=BundleStatus.ACTIVE if bundle.status is BundleStatus.AVAILABLE else bundle.status,
+            in_force=True,
+        )
+        for bundle in found
+    )
 
 
 def _listed(folder: Path, active: set[str]) -> ListedBundle:

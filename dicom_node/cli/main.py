@@ -19,6 +19,7 @@ from dicom_node.cli import (
     comparison,
     demo,
     evaluate,
+    evaluate_arms,
     jobs,
     models,
     reader_study,
@@ -67,6 +68,7 @@ app.command()(check.check)
 app.command()(simulate.simulate)
 app.command()(calibrate_simulation.calibrate_simulation)
 app.command()(evaluate.evaluate)
+app.command()(evaluate_arms.arms)
 app.add_typer(rules.app, name="rules")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")

@@ -22,9 +22,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="""Models: list, show, verify, install, activate and roll back.
 
-A bundle is a folder of weights with metadata: its kind (segmenter, phase, generator, survival or
-comparison), its version, what it was trained on, how well it did, and digests. Some come with the
-product; `hepatocast train` makes others from a site's own archive. One of each kind is active.
+A bundle is a folder of weights with metadata: its kind (segmenter, phase, generator, survival,
+comparison, image_vectors or second_opinion), its version, what it was trained on, how well it did, and
+digests. Some come with the product; `hepatocast train` makes others from a site's own archive. One of each
+kind is active; second opinions are asked where models.yaml names their folders.
 
 A node that runs uses a newly activated bundle from its next job on; a job that runs finishes with those
 it began with. Nothing needs to be restarted, and no study is lost. Results say which bundles made them,
@@ -97,24 +98,30 @@ def _table(bundles: tuple[ListedBundle, ...]) -> RenderableType:
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List all bundles, each verified: active, available, damaged, incompatible or missing.
 
-    Below them come the site's own segmenters of the configuration: available, or why not.
+    With them come the second opinions that the configuration names, and below them the site's own segmenters:
+    available, or why not.
 
     Example: hepatocast models list --config site.yaml
     """
     from rich.console import Console
 
-    from dicom_node.bundles.listing import listed
+    from dicom_node.bundles.listing import asked, listed
     from dicom_node.settings import load_settings
     from inference.models.plugins.table import plugin_states
 
-    found = listed(_look(config))
-    states = plugin_states(load_settings(config or []).models)
+    settings = load_settings(config or []).models
+    found, opinions = listed(_look(config)), asked(settings)
+    states = plugin_states(settings)
     if as_json:
-        document = {"bundles": [_document(b) for b in found], "segmenters": [asdict(s) for s in states]}
+        document = {
+            "bundles": [_document(b) for b in found],
+            "second_opinions": [_document(b) for b in opinions],
+            "segmenters": [asdict(s) for s in states],
+        }
         typer.echo(json.dumps(document, indent=1))
         return
     console = Console()
-    console.print(_table(found))
+    console.print(_table((*found, *opinions)))
     console.print()
     if not states:
         console.print("no site segmenter is configured; see models.segmenters: in config/models.yaml")
@@ -182,6 +189,7 @@ def install(
     Example: hepatocast models install my_bundle/ --config site.yaml
     """
     from dicom_node.bundles.store import install as install_bundle
+    from inference.bundle_store import BundleKind
 
     bundle = install_bundle(folder, _open(config).data_dir)
     if as_json:
@@ -190,7 +198,10 @@ def install(
         return
     digest = bundle.info.sha256[:DIGEST_SHOWN]
     typer.echo(f"{bundle.kind} {bundle.info.name} {bundle.info.version} is installed as {digest}")
-    typer.echo(f"put it in force with: hepatocast models activate {digest}")
+    if bundle.kind is BundleKind.SECOND_OPINION:
+        typer.echo(f"ask it beside the forecast: add {bundle.folder} to second_opinions in models.yaml")
+    else:
+        typer.echo(f"put it in force with: hepatocast models activate {digest}")
 
 
 @app.command()

@@ -103,6 +103,12 @@ def dlop_combin(
         metadata = train_dlop(
             Cohort.open(cohort), out, _work(out), settings.model_copy(update=changed), progress
         )
+    landmark = metadata["landmark"]["training"]
+    typer.echo(
+        f"{landmark['used']} training patients are forecast from month {landmark_months:g} of treatment on; "
+        f"not used: {landmark['died_before']} who had died, {landmark['left_before']} who had left, "
+        f"{landmark['follow_up_not_known']} of unknown follow-up"
+    )
     _say(metadata, out)
 
 

@@ -43,11 +43,17 @@ class SeedSystem:
         Format of its bundles.
     predict : str
         A `Predict` as ``module:name``; it is imported when it is needed.
+    regimens : str
+        Key of the bundle's metadata that lists whom the system is measured on; none where it is absent.
+    trained_as : str
+        Name of the system that is trained, where this is one part of what it predicts.
     """
 
     title: str
     format: str
     predict: str
+    regimens: str = "regimens"
+    trained_as: str = ""
 
 
 SYSTEMS: Mapping[str, SeedSystem] = {
@@ -60,6 +66,23 @@ SYSTEMS: Mapping[str, SeedSystem] = {
         "DLOP_Combin: survival by year after a landmark, with four comparators",
         "dlop_combin",
         "inference.training.seed_systems.dlop_predictions:predict",
+    ),
+    "delicaite": SeedSystem(
+        "DELICAITE: progression after TACE or HAIC",
+        "delicaite",
+        "inference.training.seed_systems.delicaite_predictions:predict",
+    ),
+    "selection": SeedSystem(
+        "SELECTION: objective response after TACE or HAIC, with three comparators",
+        "selection",
+        "inference.training.seed_systems.cohort_predictions:predict_response",
+        regimens="response_regimens",
+    ),
+    "selection-survival": SeedSystem(
+        "SELECTION: survival after the landmark by the score of each cohort, with three comparators",
+        "selection",
+        "inference.training.seed_systems.cohort_predictions:predict_survival",
+        trained_as="selection",
     ),
 }
 """Systems that ``hepatocast evaluate --model NAME`` knows, by name."""
@@ -110,8 +133,11 @@ def write_system_predictions(
     system = SYSTEMS[name]
     told = describe(bundle)
     if told.kind is not BundleKind.SECOND_OPINION or told.format != system.format:
-        raise ModelError(f"the model bundle {told.info.name} is no {name}; hepatocast train {name} makes one")
-    patients = cohort_patients(cohort, regimens_of(told))
+        trained = system.trained_as or name
+        raise ModelError(
+            f"the model bundle {told.info.name} is no {trained}; hepatocast train {trained} makes one"
+        )
+    patients = cohort_patients(cohort, regimens_of(told, system.regimens))
     module, _, function = system.predict.partition(":")
     predict: Predict = getattr(importlib.import_module(module), function)
     models = predict(told, cohort, patients, progress)
@@ -119,7 +145,7 @@ def write_system_predictions(
     return models
 
 
-def regimens_of(bundle: BundleDescription) -> tuple[str, ...]:
-    """Return the regimens that a system was made for, ``regimens`` in its metadata; empty for all."""
-    found = bundle.metadata.get("regimens", ())
+def regimens_of(bundle: BundleDescription, key: str = "regimens") -> tuple[str, ...]:
+    """Return the regimens that a system was made for, under a key of its metadata; empty for all."""
+    found = bundle.metadata.get(key, ())
     return tuple(str(r) for r in found) if isinstance(found, list | tuple) else ()

@@ -181,7 +181,7 @@ def with_second_opinions(found: StudyResults) -> StudyResults:
     about = "Probability of response; made for TACE."
     points = (OpinionValue("total points", scored.total, "{points}"),)
     refusal = NotAssessed(Reason.MODEL_FAILED, "The system failed (ValueError).")
-    unknown = BundleInfo("broken", "", "", "unknown")
+    unknown = BundleInfo("broken", "unknown", "", "unknown")
     return replace(
         found,
         second_opinions=(

@@ -20,7 +20,7 @@ from tests.builders.stand_in_cohort import write_stand_in
 SPLITS = ("train", "train", "validation", "train", "test")
 TINY = ResidualSettings(depth=Depth.TINY, width=4, slices=4)
 LOOP = LoopSettings(
-    steps=40, learning_rate=3e-3, warm_up_steps=5, validate_every=20, average_decay=0.9, patience=8
+    steps=20, learning_rate=3e-3, warm_up_steps=5, validate_every=10, average_decay=0.9, patience=8
 )
 
 
@@ -41,8 +41,8 @@ def seed_cohort(folder: Path, patients: int = 40, seed: int = 0) -> Cohort:
 
 
 def seed_stand_in(folder: Path, patients: int = 40, seed: int = 0) -> Cohort:
-    """Write a cohort of full crops; see `_with_outcomes`."""
-    return _with_outcomes(folder, write_stand_in(folder, patients, seed=seed), seed)
+    """Write a cohort of crops of 64 voxels with livers and two tumours; see `_with_outcomes`."""
+    return _with_outcomes(folder, write_stand_in(folder, patients, size=64, seed=seed), seed)
 
 
 def _with_outcomes(folder: Path, found: Cohort, seed: int) -> Cohort:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -9,17 +10,44 @@ import pytest
 
 from inference.case import ClinicalRecord, ClinicalValue
 from inference.models.cox import load_cox_model
+from inference.models.evidence import NOTHING_MORE, EvidenceWanted
 from inference.models.protocols import SurvivalModel
-from inference.results import NotAssessed, SurvivalCurve
+from inference.models.survival.model import ProtocolSurvivalModel
+from inference.models.survival.network import NetworkSize
+from inference.randomness import RandomStreams
+from inference.results import BundleInfo, NotAssessed, SurvivalCurve
 from inference.settings import Regimen
+from inference.training.survival.fit import SurvivalSettings, fit_survival
+from inference.training.survival.networks import NetworkSettings
+from tests.builders.survival_rows import planted_rows
 
-MODELS: dict[str, Callable[[], SurvivalModel]] = {"cox_hcc_tace_seg": load_cox_model}
+
+@functools.cache
+def protocol_model() -> SurvivalModel:
+    """Fit a small one to simulated patients."""
+    settings = SurvivalSettings(
+        intervals=10,
+        inner_folds=3,
+        network_folds=2,
+        draws=4,
+        networks=NetworkSettings(size=NetworkSize(width=8, heads=2), networks=1, steps=10, note_every=10),
+    )
+    result = fit_survival(planted_rows(200, seed=8).rows, settings, RandomStreams(0), lambda *_: None)
+    info = BundleInfo("protocol_survival", "1", "0" * 64, "simulated: planted")
+    return ProtocolSurvivalModel(info, result.model, EvidenceWanted(image_encoder="e" * 64))
+
+
+MODELS: dict[str, Callable[[], SurvivalModel]] = {
+    "cox_hcc_tace_seg": load_cox_model,
+    "protocol_survival": protocol_model,
+}
 REGIMENS = [Regimen(id=i, name=i, source="test") for i in ("tace", "haic", "tace_systemic", "untreated")]
 RECORD = ClinicalRecord(
     {
         name: ClinicalValue(name, value)
         for name, value in {
             "age": 61.0,
+            "bilirubin": 14.0,
             "sex": "M",
             "child_pugh_class": "A",
             "ecog": 1.0,
@@ -75,3 +103,13 @@ def _check_curve(curve: SurvivalCurve) -> None:
 
 def test_the_same_patient_gets_the_same_curve(model: SurvivalModel) -> None:
     assert model.predict(RECORD, (), REGIMENS[0]) == model.predict(RECORD, (), REGIMENS[0])
+
+
+def test_what_it_wants_is_a_digest_and_a_name_or_nothing(model: SurvivalModel) -> None:
+    assert len(model.wants.image_encoder) in (0, 64)
+    assert isinstance(model.wants.text_encoder, str)
+
+
+def test_no_evidence_is_the_same_as_none_given(model: SurvivalModel) -> None:
+    given = model.predict(RECORD, (), REGIMENS[0], NOTHING_MORE)
+    assert given == model.predict(RECORD, (), REGIMENS[0])

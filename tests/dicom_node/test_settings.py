@@ -39,6 +39,7 @@ def test_a_site_states_only_what_differs(tmp_path: Path) -> None:
         ("rules: [{name: x, when: 'true', send_to: [nobody]}]\n", "nobody"),
         ("assembly: {confirm_with: nobody}\n", "confirm_with"),
         ("jobs: {lease_s: 5, heartbeat_s: 4}\n", "heartbeat_s"),
+        ("models: {second_opinions: [/a, /a]}\n", "named twice"),
         ("months: [6, 3]\n", "months"),
         ("- a\n- b\n", "table of settings"),
         ("a: [\n", "not YAML"),

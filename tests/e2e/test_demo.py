@@ -20,7 +20,7 @@ def _check_page(out: Path) -> str:
     linked = set(re.findall(r'"(pictures/[^"]+)"', html))
     assert len(linked) > 10
     assert all((out / name).is_file() for name in linked)
-    assert html.count('src="data:image/png') == 3
+    assert html.count('src="data:image/png') == 4
     assert (out / "report.pdf").read_bytes().startswith(b"%PDF")
     assert (out / "result.json").is_file()
     return html

@@ -1,19 +1,35 @@
 """All stages in one, with the shipped models on a small study."""
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
+from inference.bundle_store import BundleKind
 from inference.case import Case, Phase
 from inference.errors import ImplausibleSegmentation, RejectedInput, SegmentationMissing, UnsupportedRegimen
 from inference.imaging.reading import read_case
+from inference.models.catalogue import default_folders
+from inference.models.evidence import NOTHING_MORE, Evidence, EvidenceWanted
+from inference.models.image_features.describer import StudyDescriber
+from inference.models.protocols import SurvivalModel
 from inference.models.seg_in_study import SegInStudy
 from inference.pipeline import Bundles, run
 from inference.randomness import RandomStreams
-from inference.results import NotAssessed, Reason, StudyResults, Tissue
+from inference.results import (
+    AssessedPatient,
+    BundleInfo,
+    NotAssessed,
+    OpinionValue,
+    Reason,
+    SecondOpinion,
+    StudyResults,
+    Survival,
+    Tissue,
+)
 from inference.settings import PipelineSettings, Regimen, TaceSession
+from tests.builders.image_encoders import write_small_encoder
 from tests.builders.studies import Phantom, write_study
 
 PHANTOM = Phantom(shape=(24, 64, 64), spacing_mm=(5.0, 5.0, 5.0))
@@ -131,6 +147,63 @@ def test_a_regimen_that_was_not_trained_is_alone_not_assessed(case, bundles, res
 def test_where_no_regimen_was_trained_the_study_is_refused(case, bundles):
     with pytest.raises(UnsupportedRegimen, match="no parameters for the regimen sirt"):
         run(case, replace_regimens(UNTRAINED), bundles, RandomStreams(0), lambda text, share: None)
+
+
+@dataclass
+class Recording:
+    """A survival model that takes image vectors and keeps what it was given."""
+
+    inner: SurvivalModel
+    wants: EvidenceWanted
+    given: dict[str, Evidence] = field(default_factory=dict)
+
+    @property
+    def info(self) -> BundleInfo:
+        return self.inner.info
+
+    def predict(self, clinical, lesions, regimen, evidence=NOTHING_MORE) -> Survival:
+        self.given[regimen.id] = evidence
+        return self.inner.predict(clinical, lesions, regimen)
+
+
+@dataclass(frozen=True)
+class Says:
+    """A second reader that says how many lesions it was shown."""
+
+    info: BundleInfo = BundleInfo("counts", "1", "c" * 64, "simulated: n=40")
+
+    def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
+        values = (OpinionValue("lesions", float(len(patient.lesions))),)
+        return (SecondOpinion("counts", self.info, "Lesions.", None, values),)
+
+
+def test_image_vectors_reach_the_survival_model_and_second_readers_are_heard(case, bundles, tmp_path) -> None:
+    describer = StudyDescriber.from_bundle(write_small_encoder(tmp_path / "encoder"))
+    model = Recording(bundles.survival, EvidenceWanted(image_encoder=describer.info.sha256))
+    asked = replace_regimens(TACE).model_copy(update={"months": (3.0,)})
+    served = replace(bundles, survival=model, image_vectors=describer, second_readers=(Says(),))
+    found = run(case, asked, served, RandomStreams(0), lambda text, share: None)
+    seen = model.given["tace"].images
+    assert seen is not None
+    assert seen.months.tolist() == [0.0, 3.0]
+    assert seen.vectors.shape == (2, 256)
+    assert not found.notes
+    assert [o.system for o in found.second_opinions] == ["counts"]
+    assert found.second_opinions[0].values == (OpinionValue("lesions", float(len(found.baseline_lesions))),)
+    assert found.bundles["image_vectors"] == describer.info
+    assert found.bundles["second_opinion 1 counts"].trained_on == "simulated: n=40"
+
+
+def test_two_second_readers_of_one_name_are_both_told(bundles) -> None:
+    one, other = Says(), Says(BundleInfo("counts", "2", "d" * 64, "simulated: n=80"))
+    infos = replace(bundles, second_readers=(one, other)).infos()
+    assert [infos[f"second_opinion {n} counts"] for n in (1, 2)] == [one.info, other.info]
+
+
+def test_an_image_encoder_is_loaded_only_for_a_model_that_takes_its_vectors(tmp_path) -> None:
+    folders = {**default_folders(), BundleKind.IMAGE_VECTORS: write_small_encoder(tmp_path / "encoder")}
+    assert Bundles.load(folders).image_vectors is None
+    assert "image_vectors" not in Bundles.load(folders).infos()
 
 
 def test_progress_rises_to_the_end(case, bundles):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 
+from reporting.survival_numbers import cells, curves_of, survival_numbers_picture
+from tests.builders.results import results
 from tests.reporting.conftest import Written
 
 
@@ -60,3 +63,19 @@ def test_the_pdf_has_few_pages(phantom, tmp_path):
         info = subprocess.run([program, str(tmp_path / "r.pdf")], capture_output=True, text=True, check=True)
         pages = int(next(line for line in info.stdout.splitlines() if line.startswith("Pages")).split()[1])
     assert 2 <= pages <= 4
+
+
+def test_survival_in_numbers_tells_limits_and_what_lies_beyond_follow_up():
+    tace = dict(curves_of(results().forecasts[0]))
+    assert cells(tace["os"]) == (
+        "70% (60% to 78%)", "49% (36% to 60%)", "34% (22% to 47%)", "23.1 mo", "21.7 mo", "high",
+    )  # fmt: skip
+    assert cells(tace["ttp"])[2:5] == ("beyond follow-up", "not reached", "beyond follow-up")
+    assert list(curves_of(results().forecasts[1])) == []
+
+
+def test_what_the_models_did_not_get_is_a_warning_that_people_read():
+    found = replace(results(), notes=("No image encoder is active.",))
+    assert found.warnings[-1] == "No image encoder is active."
+    plain = survival_numbers_picture(results())
+    assert not np.array_equal(survival_numbers_picture(found), plain)

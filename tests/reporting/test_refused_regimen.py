@@ -129,7 +129,7 @@ def test_the_course_chart_shows_the_reason_and_keeps_the_other_panels():
 @pytest.mark.parametrize("order", [lambda found: found, _reordered], ids=["last", "first"])
 def test_charts_are_drawn_wherever_it_stands(order):
     names = [p.name for p in chart_images(order(with_refused_regimen(results(phases=("portal_venous",)))))]
-    assert names == ["survival", "course", "slices-1"]
+    assert names == ["survival", "survival-numbers", "course", "slices-1"]
 
 
 def test_a_regimen_that_was_not_forecast_cannot_be_recommended():

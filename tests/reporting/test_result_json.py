@@ -54,6 +54,8 @@ def test_an_assessed_curve_and_a_refused_one(document):
         "months", "survival", "lower", "upper", "p12", "p24", "p36", "median", "rmst36",
     }  # fmt: skip
     assert tace["os"]["median"] == 23.1
+    assert tace["os"]["p12_interval95"] == [0.6041, 0.7772]
+    assert tace["ttp"]["p36_interval95"] is None
     assert tace["ttp"]["median"] is None
     assert tace["ttp"]["p36"] is None
     assert tace["pfs"]["assessed"] is False

@@ -125,6 +125,17 @@ def test_survival_probabilities_with_limits(report_document):
     assert overall == pytest.approx([np.exp(-0.36), np.exp(-0.504), np.exp(-0.252)], abs=1e-4)
 
 
+def test_the_end_of_follow_up_explains_what_is_not_there(report_document):
+    ends = [
+        float(i.MeasuredValueSequence[0].NumericValue)
+        for i in _walk(report_document)
+        if i.ValueType == "NUM" and _name(i) == "HC223"
+    ]
+    assert ends == [48.0, 24.0]
+    means = [i for i in _walk(report_document) if i.ValueType == "NUM" and _name(i) == "HC213"]
+    assert len(means) == 1
+
+
 def test_missing_arterial_phase_is_a_reason_in_the_report(phantom_mr):
     document = pydicom.dcmread(phantom_mr.paths("report")[0])
     assert "mRECIST needs an arterial phase" in _texts(document)

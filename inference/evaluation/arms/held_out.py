@@ -50,13 +50,13 @@ def check_never_seen(name_or_path: str, what: str, cohort: Cohort, external: Seq
     known = training_cohorts(metadata)
     if not known:
         raise ModelError(
-            f"the {what} {info.name} does not say on which cohorts it was trained, so nobody can tell that it "
-            "never saw the test patients"
+            f"the {what} {info.name} does not say on which cohorts it was trained, so nobody can tell that "
+            "it never saw the test patients"
         )
     if cohort.info.sha256 not in known:
         raise ModelError(
-            f"the {what} {info.name} was trained on other cohorts than {cohort.info.name}: whether it saw its "
-            "test patients cannot be told; give the cohort that it was trained on"
+            f"the {what} {info.name} was trained on other cohorts than {cohort.info.name}: whether it saw "
+            "its test patients cannot be told; give the cohort that it was trained on"
         )
     for other in external:
         if other.info.sha256 in known:
@@ -80,8 +80,8 @@ def check_external(cohort: Cohort, external: Sequence[Cohort]) -> None:
         shared = _marks(cohort.patients) & _marks(other.patients)
         if shared:
             raise TrainingDataError(
-                f"{len(shared)} patients of {other.info.name} are also in {cohort.info.name}: it is no external "
-                "set"
+                f"{len(shared)} patients of {other.info.name} are also in {cohort.info.name}: it is no "
+                "external set"
             )
 
 

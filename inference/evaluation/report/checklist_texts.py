@@ -198,8 +198,8 @@ def _outputs(evaluation: Evaluation) -> str:
     horizons = ", ".join(f"{h:g}" for h in evaluation.plan.horizons)
     return (
         f"Risk, survival at {horizons} months and probability of response. Risk groups are "
-        f"{evaluation.plan.risk_groups} groups of equal size among validation patients; the threshold of "
-        "response is by Youden's index of validation patients."
+        f"{evaluation.plan.risk_groups} groups of equal size among validation patients, or by a model's own "
+        "cut point where it has one; the threshold of response is by Youden's index of validation patients."
     )
 
 

@@ -14,7 +14,7 @@ from inference.case import ClinicalRecord
 from inference.models.second_opinions.atom import RECONSTRUCTED, Stage, Therapy, advise
 from inference.models.second_opinions.cohort_models import CohortModel, CohortModels, Target
 from inference.models.second_opinions.cohort_networks import Architecture, Inputs
-from inference.models.second_opinions.patient_inputs import crop_or_refusal, not_given
+from inference.models.second_opinions.patient_inputs import crop_or_refusal, not_given, titles
 from inference.models.second_opinions.pictures import attention_picture
 from inference.models.second_opinions.tumour_slices import TumourSlice
 from inference.results import (
@@ -128,11 +128,11 @@ class CohortReader:
         patches, variables = (part[0].detach().double().numpy() for part in relevance)
         rgb = attention_picture(seen.slice.images, seen.slice.acquired, patches)
         title = f"Attention rollout, {model.title}: arterial (left) and portal venous phase"
-        if not variables.any():
-            return (OpinionPicture(title, rgb),), ()
-        order = np.argsort(-variables, kind="stable")[:_MOST_NAMED]
-        names = ", ".join(self.models.file.clinical.names[int(i)] for i in order)
-        return (OpinionPicture(title, rgb),), (OpinionValue("clinical values with most attention", names),)
+        variables = np.where(seen.inputs.known[0].numpy(), variables, 0.0)
+        order = [int(i) for i in np.argsort(-variables, kind="stable")[:_MOST_NAMED] if variables[i] > 0]
+        names = titles(self.models.file.clinical.names[i] for i in order)
+        named = (OpinionValue("clinical values with most attention", names),) if names else ()
+        return (OpinionPicture(title, rgb),), named
 
     def _told(
         self,
@@ -142,8 +142,8 @@ class CohortReader:
     ) -> SecondOpinion:
         about = (
             f"{_TITLES[self.architecture]}: {Target.RESPONSE} after TACE or HAIC alone, {Target.ONE_YEAR} "
-            f"with systemic therapy, in patients who are alive {self.models.file.landmark_months:g} months "
-            "after the start."
+            f"with systemic therapy, in patients who are alive in month "
+            f"{self.models.file.landmark_months:g}."
         )
         return SecondOpinion(str(self.architecture), self.info, about, regimen_id, values, pictures)
 

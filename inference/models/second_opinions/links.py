@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import numpy as np
 from pydantic import Field, model_validator
 
 from inference.results import FloatArray
 from inference.settings import Frozen
+
+
+class ScaledOn(StrEnum):
+    """Whose survival gave a score its scale."""
+
+    KEPT_ASIDE = "patients whom the score was not fitted to"
+    EVERYBODY = "all patients, for whom the score is too sure: too few were kept aside"
 
 
 class SurvivalLink(Frozen):
@@ -19,6 +28,7 @@ class SurvivalLink(Frozen):
     hazard: tuple[float, ...] = Field(min_length=1)
     patients: int
     events: int
+    scaled_on: ScaledOn = ScaledOn.KEPT_ASIDE
 
     @model_validator(mode="after")
     def _check(self) -> SurvivalLink:

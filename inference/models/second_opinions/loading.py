@@ -40,12 +40,19 @@ def load_readers(folders: Sequence[Path]) -> tuple[SecondReader, ...]:
     return tuple(_reader(folder) for folder in folders)
 
 
+def reader_states(readers: Sequence[SecondReader]) -> tuple[tuple[str, str | None], ...]:
+    """Return the name of each reader, and why it cannot be read; None where it can."""
+    return tuple(
+        (r.info.name, r.refusal.detail if isinstance(r, UnreadableReader) else None) for r in readers
+    )
+
+
 def _reader(folder: Path) -> SecondReader:
     try:
         reader: SecondReader = load_model(folder, BundleKind.SECOND_OPINION)
     except ModelError as error:
         _log.warning("a second opinion cannot be read: %s", error)
-        info = BundleInfo(folder.name, "", "", "unknown")
+        info = BundleInfo(folder.name, "unknown", "", "unknown")
         return UnreadableReader(info, NotAssessed(Reason.MODEL_FAILED, _sentence(str(error))))
     return reader
 

@@ -72,7 +72,7 @@ class NomogramReader:
         drawn = OpinionNomogram(
             f"Cox nomogram of {endpoint}", self.nomogram, None if isinstance(scored, NotAssessed) else scored
         )
-        values = scored if isinstance(scored, NotAssessed) else self._values(scored)
+        values = scored if isinstance(scored, NotAssessed) else scored_values(self.nomogram, scored)
         return (SecondOpinion(SYSTEM, self.bundle, about, None, values, nomogram=drawn),)
 
     def _scored(self, patient: AssessedPatient) -> Scored | NotAssessed:
@@ -81,7 +81,7 @@ class NomogramReader:
         from_images = [p for p in self.nomogram.file.predictors if p.name not in clinical]
         if from_images and modality != self.modality:
             return NotAssessed(
-                Reason.MODEL_FAILED,
+                Reason.OUT_OF_DISTRIBUTION,
                 f"The nomogram was fitted on {self.modality}, and the study is {modality}.",
             )
         values = {**clinical, **(_radiomics(patient) if from_images else {})}
@@ -94,22 +94,23 @@ class NomogramReader:
             )
         return self.nomogram.score(values)
 
-    def _values(self, scored: Scored) -> tuple[OpinionValue, ...]:
-        file = self.nomogram.file
-        within = {m: p for m, p in scored.survival.items() if file.times and m <= file.times[-1]}
-        labels = {p.name: p.label for p in file.predictors}
-        points = (
-            OpinionValue(f"points for {labels[name]}", value, "{points}")
-            for name, value in scored.points.items()
-        )
-        beyond = [labels[name] for name in scored.beyond]
-        taken = (OpinionValue("taken at the end of its line", ", ".join(beyond)),) if beyond else ()
-        return (
-            *at_months(file.endpoint, within),
-            OpinionValue("total points", scored.total, "{points}"),
-            *points,
-            *taken,
-        )
+
+def scored_values(nomogram: Nomogram, scored: Scored) -> tuple[OpinionValue, ...]:
+    """Return survival up to the last event that the nomogram knows, the sum of points and its parts."""
+    file = nomogram.file
+    within = {m: p for m, p in scored.survival.items() if file.times and m <= file.times[-1]}
+    labels = {p.name: p.label for p in file.predictors}
+    points = (
+        OpinionValue(f"points for {labels[name]}", value, "{points}") for name, value in scored.points.items()
+    )
+    beyond = [labels[name] for name in scored.beyond]
+    taken = (OpinionValue("taken at the end of its line", ", ".join(beyond)),) if beyond else ()
+    return (
+        *at_months(file.endpoint, within),
+        OpinionValue("total points", scored.total, "{points}"),
+        *points,
+        *taken,
+    )
 
 
 def _radiomics(patient: AssessedPatient) -> dict[str, float]:

@@ -25,5 +25,10 @@ def crop_or_refusal(patient: AssessedPatient, modality: str) -> PatientCrop | No
 
 def not_given(names: Iterable[str]) -> tuple[OpinionValue, ...]:
     """Return one value that tells which clinical variables were missing, none where nothing was."""
-    titles = [VARIABLES[n].title if n in VARIABLES else n.upper() for n in names]
-    return (OpinionValue("not given, taken as average", ", ".join(titles)),) if titles else ()
+    found = titles(names)
+    return (OpinionValue("clinical values not given", found),) if found else ()
+
+
+def titles(names: Iterable[str]) -> str:
+    """Return what people call clinical variables, with commas."""
+    return ", ".join(VARIABLES[n].title if n in VARIABLES else n.upper() for n in names)

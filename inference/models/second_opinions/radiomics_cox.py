@@ -78,7 +78,8 @@ class RadiomicsCoxReader:
         modality = patient.baseline.primary.modality
         if modality != self.modality:
             return NotAssessed(
-                Reason.MODEL_FAILED, f"The model was fitted on {self.modality}, and the study is {modality}."
+                Reason.OUT_OF_DISTRIBUTION,
+                f"The model was fitted on {self.modality}, and the study is {modality}.",
             )
         file = self.model.file
         if not file.names:

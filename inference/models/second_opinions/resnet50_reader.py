@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from inference.clinical.nomogram import Scored
 from inference.clinical.nomogram_predictors import clinical_predictors
 from inference.errors import ModelError
+from inference.models.second_opinions.nomogram import scored_values
 from inference.models.second_opinions.patient_inputs import crop_or_refusal
 from inference.models.second_opinions.regimens import covered, not_covered
 from inference.models.second_opinions.resnet50 import Resnet50Model
 from inference.models.second_opinions.slice_inputs import tumour_slices
-from inference.models.second_opinions.wording import at_months
 from inference.results import (
     AssessedPatient,
     BundleInfo,
@@ -28,7 +27,7 @@ ABOUT = (
     "Probability of CR or PR by mRECIST and a Cox nomogram of progression-free survival from tumour slices "
     "and five clinical values; made for TACE with HAIC, a kinase inhibitor and a PD-1 inhibitor."
 )
-_PROBABILITY, _POINTS = "1", "{points}"
+_PROBABILITY = "1"
 _NOMOGRAM = "Progression-free survival by ResNet50 + MLP"
 
 
@@ -81,14 +80,4 @@ class Resnet50Reader:
             told = (response, OpinionValue("progression-free survival", f"not assessed: {error}"))
             return told, OpinionNomogram(_NOMOGRAM, self.model.nomogram, None)
         shown = OpinionNomogram(_NOMOGRAM, self.model.nomogram, scored)
-        return (
-            response,
-            *at_months(self.model.nomogram.file.endpoint, scored.survival),
-            *self._points(scored),
-        ), shown
-
-    def _points(self, scored: Scored) -> tuple[OpinionValue, ...]:
-        labels = {p.name: p.label for p in self.model.nomogram.file.predictors}
-        beyond = [labels[name] for name in scored.beyond]
-        note = [OpinionValue("taken at the end of its line", ", ".join(beyond))] if beyond else []
-        return (OpinionValue("nomogram, sum of points", scored.total, _POINTS), *note)
+        return (response, *scored_values(self.model.nomogram, scored)), shown

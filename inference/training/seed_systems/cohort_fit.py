@@ -163,7 +163,7 @@ class CohortFit:
             told = log_odds(network, known.inputs)
             figures = auc_figures(known.labels.value, told)
             aside.append((told, known.months, known.event))
-        link = fit_link(*(np.concatenate(column) for column in zip(*aside, strict=True)))
+        link = fit_link(aside, (score[~held], patients.months[~held], patients.event[~held]))
         model = CohortModel(
             therapy=self.treated.therapy,
             title=self.treated.title,

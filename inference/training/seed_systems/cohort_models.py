@@ -7,14 +7,14 @@ validation patients are only measured, and both together give survival its scale
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from inference.bundle_store import BundleKind, seal
 from inference.errors import TrainingDataError
 from inference.models.protocols import Progress, within
-from inference.models.second_opinions.atom import PUBLISHED_MEDIANS, RECONSTRUCTED
+from inference.models.second_opinions.atom import PUBLISHED_MEDIANS, RECONSTRUCTED, Therapy
 from inference.models.second_opinions.clinical_inputs import SELECTION_VARIABLES, ClinicalScale
 from inference.models.second_opinions.cohort_models import (
     CohortModels,
@@ -26,6 +26,7 @@ from inference.models.second_opinions.cohort_networks import (
 )
 from inference.training.cohort import Cohort, Split
 from inference.training.cohort_rows import clinical_of
+from inference.training.seed_systems.atom_agreement import agreement_table
 from inference.training.seed_systems.cohort_data import CohortSlices, cohort_slices
 from inference.training.seed_systems.cohort_fit import CohortFit, CohortTraining, FittedPart
 
@@ -139,8 +140,23 @@ def _train(
         {p.model.therapy: p.network for p in parts},
     ).write(out)
     metadata = _metadata(cohort, settings, parts, left_out)
+    if settings.network.architecture is Architecture.SELECTION and len(parts) == len(Therapy):
+        fits = [CohortFit(cohort, slices, scale, treated, settings) for treated in settings.cohorts]
+        metadata["metrics"]["atom"] = _agreement(fits, parts)
     seal(out, metadata)
     return metadata
+
+
+def _agreement(fits: Sequence[CohortFit], parts: Sequence[FittedPart]) -> dict[str, Any]:
+    """Return how often validation patients reached the target where ATOM agreed, and where it did not."""
+    found = [(f.treated.therapy, f.patients(Split.VALIDATION)) for f in fits]
+    return dict(
+        agreement_table(
+            {p.model.therapy: p.network for p in parts},
+            {p.model.therapy: p.model.median_score for p in parts},
+            [(therapy, p.inputs, p.labels.value) for therapy, p in found if p is not None],
+        )
+    )
 
 
 def _metadata(

@@ -75,7 +75,15 @@ class _Asked:
 def predict_response(
     bundle: BundleDescription, cohort: Cohort, patients: Patients, progress: Progress
 ) -> tuple[ModelPredictions, ...]:
-    """Return objective response of all but the training patients, with the comparators of the bundle."""
+    """Return objective response of all but the training patients, with the comparators of the bundle.
+
+    Raises
+    ------
+    TrainingDataError
+        The bundle has no model of response.
+    """
+    if not bundle.metadata.get("response_regimens"):
+        raise TrainingDataError("the bundle has no model of response; too few had TACE or HAIC alone")
     found = []
     for asked in _asked(bundle, cohort, patients, progress):
         response = np.full(len(patients), np.nan)
@@ -95,7 +103,7 @@ def predict_survival(
     Raises
     ------
     TrainingDataError
-        Too few patients were kept aside in the training to give a score its survival.
+        No patient of a cohort died in the training, so its scores have no survival.
     """
     found = []
     for asked in _asked(bundle, cohort, patients, progress):
@@ -107,7 +115,7 @@ def predict_survival(
                 continue
             if model.overall_survival is None:
                 raise TrainingDataError(
-                    f"the model of {model.title} has no survival: too few deaths in patients kept aside"
+                    f"the model of {model.title} has no survival: nobody died in its training"
                 )
             score = asked.score(model, places)
             survival[places] = model.overall_survival.survival(score, np.array(HORIZONS))

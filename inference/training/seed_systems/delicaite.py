@@ -44,7 +44,7 @@ from inference.training.lasso_cox_fit import Preparation
 from inference.training.loop import LoopSettings, fit
 from inference.training.network_channels import drawn_images
 from inference.training.radiomics_cox import radiomics_table
-from inference.training.seed_systems.figures import auc_figures, fit_link
+from inference.training.seed_systems.figures import Scored, auc_figures, fit_link
 from inference.training.seed_systems.labels import held_out, progression
 from inference.training.seed_systems.outcomes import follow_up
 
@@ -187,7 +187,12 @@ def train_delicaite(
         progression_free=None,
     )
     model = Delicaite(file, fitted, radiomics, reduced, propensity)
-    link, figures = _measured(cohort, model, (_rows(training, aside), validation))
+    figures = _figures(model, validation)
+    rest = np.setdiff1d(np.arange(len(training.ids)), aside)
+    link = fit_link(
+        [_scored(cohort, model, part) for part in (_rows(training, aside), validation)],
+        _scored(cohort, model, _rows(training, rest)),
+    )
     whole = Delicaite(
         file.model_copy(update={"progression_free": link}), fitted, radiomics, reduced, propensity
     )
@@ -287,27 +292,22 @@ class _Fit:
         return overlap_weights(chance, (self.training.treatment > 0).astype(np.intp))
 
 
-def _measured(
-    cohort: Cohort, model: Delicaite, patients: tuple[Measured, Measured]
-) -> tuple[Any, dict[str, Any]]:
-    """Return survival free of progression, scaled on patients kept aside, and validation figures."""
-    aside, validation = patients
-    scores, months, events = [], [], []
-    for part in patients:
-        if not part.ids:
-            continue
-        scores.append(model.split(part.features).log_odds(part.treatment))
-        time, event = follow_up(cohort, part.ids, "pfs")
-        months.append(time)
-        events.append(event)
-    figures: dict[str, Any] = {}
-    if validation.ids:
-        found = model.split(validation.features)
-        figures = auc_figures(validation.progressed, found.log_odds(validation.treatment))
-        figures["alter_share"] = round(float((validation.treatment * found.interaction > 0).mean()), 4)
-    if not scores:
-        return None, figures
-    return fit_link(*(np.concatenate(part) for part in (scores, months, events))), figures
+def _scored(cohort: Cohort, model: Delicaite, patients: Measured) -> Scored:
+    """Return the log odds of progression under the treatment given, and progression-free survival."""
+    if not patients.ids:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    score = model.split(patients.features).log_odds(patients.treatment)
+    return (score, *follow_up(cohort, patients.ids, "pfs"))
+
+
+def _figures(model: Delicaite, validation: Measured) -> dict[str, float]:
+    """Return figures of validation patients, who chose nothing."""
+    if not validation.ids:
+        return {}
+    found = model.split(validation.features)
+    figures = auc_figures(validation.progressed, found.log_odds(validation.treatment))
+    figures["alter_share"] = round(float((validation.treatment * found.interaction > 0).mean()), 4)
+    return figures
 
 
 def _metadata(

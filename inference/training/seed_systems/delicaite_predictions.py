@@ -29,12 +29,12 @@ def predict(
     Raises
     ------
     TrainingDataError
-        Too few patients were kept aside in the training to give the log odds of progression a survival.
+        Nobody progressed or died in the training, so the log odds of progression have no survival.
     """
     reader = DelicaiteReader.from_bundle(bundle.folder)
     file = reader.model.file
     if file.progression_free is None:
-        raise TrainingDataError("the bundle has no survival: too few events among the patients kept aside")
+        raise TrainingDataError("the bundle has no survival: nobody progressed or died in its training")
     places = np.flatnonzero(~patients.in_split(TRAIN))
     ids = [patients.ids[int(i)] for i in places]
     with tempfile.TemporaryDirectory() as kept:

@@ -7,7 +7,7 @@ so that the Cox model does not trust it more than it deserves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from inference.training.seed_systems.dlop_networks import NetworkTraining, train
 from inference.training.seed_systems.dlop_patients import (
     FACTOR_NAMES,
     DlopPatients,
+    Forecast,
     dlop_patients,
     forecasts,
 )
@@ -94,7 +95,8 @@ def train_dlop(
 ) -> Mapping[str, Any]:
     """Train on the training patients and write a bundle; return its metadata.
 
-    Validation patients give the Youden cut and the figures of discrimination, which need no cut.
+    Validation patients give the Youden cut, and the figures of discrimination, which need no cut; training
+    patients give the cut where all validation patients fared alike.
 
     Parameters
     ----------
@@ -119,16 +121,13 @@ def train_dlop(
     )
     trained = _trained(patients, followed, residual, settings, work, within(progress, 0.2, 0.9))
     held = _followed(cohort, settings, Split.VALIDATION)
-    figures: dict[str, float] = {}
-    file = trained.file
-    if held.ids:
-        others = dlop_patients(cohort, held.ids, held.response, residual, work, within(progress, 0.9, 0.99))
-        found = forecasts(others, file, trained.networks, trained.comparators, np.array([OUTPUT_MONTHS]))
-        score = found["dlop-combin"].survival[:, 0]
-        file = file.model_copy(update={"risk_cut": youden_cut(score, held, settings.landmark_months)})
-        figures = figures_at_landmark(
-            {name: f.risk for name, f in found.items()}, held, settings.landmark_months
-        )
+    others = dlop_patients(cohort, held.ids, held.response, residual, work, within(progress, 0.9, 0.99))
+    found = _forecasts(trained, others)
+    cut, cut_from = _cut(
+        (("validation", found, held), ("training", _forecasts(trained, patients), followed)),
+        settings.landmark_months,
+    )
+    file = trained.file.model_copy(update={"risk_cut": cut})
     write_dlop(out, file, trained.networks, trained.comparators)
     metadata = {
         "name": f"{NAME}_{cohort.info.modality.lower()}",
@@ -151,11 +150,34 @@ def train_dlop(
         },
         "notes": list(NOTES),
         "training": _told(trained),
-        "metrics": figures,
+        "risk_cut": {"three_year_survival": cut, "patients": cut_from},
+        "metrics": figures_at_landmark(
+            {name: f.risk for name, f in found.items()}, held, settings.landmark_months
+        ),
     }
     seal(out, metadata)
     progress("done", 1.0)
     return metadata
+
+
+def _forecasts(trained: _Trained, patients: DlopPatients) -> Mapping[str, Forecast]:
+    """Return forecasts at three years; none of no patients."""
+    if not patients.ids:
+        return {}
+    at = np.array([OUTPUT_MONTHS])
+    return forecasts(patients, trained.file, trained.networks, trained.comparators, at)
+
+
+def _cut(
+    sources: Sequence[tuple[str, Mapping[str, Forecast], Landmarked]], landmark_months: float
+) -> tuple[float | None, str]:
+    """Return Youden's cut of three-year survival from the first patients that have one, and who they are."""
+    for name, found, followed in sources:
+        if found:
+            cut = youden_cut(found["dlop-combin"].survival[:, 0], followed, landmark_months)
+            if cut is not None:
+                return cut, name
+    return None, "none"
 
 
 def _followed(cohort: Cohort, settings: DlopTraining, split: Split) -> Landmarked:

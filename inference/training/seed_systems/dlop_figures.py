@@ -39,7 +39,7 @@ def figures_at_landmark(
     risks: Mapping[str, FloatArray], followed: Landmarked, landmark_months: float
 ) -> dict[str, float]:
     """Return C, and AUC at three years, of log hazards by model; without those that need more patients."""
-    found: dict[str, float] = {"validation_n": len(followed.ids)}
+    found: dict[str, float] = {"validation_n": len(followed.ids)} if followed.ids else {}
     until = OUTPUT_MONTHS - landmark_months
     for name, risk in risks.items():
         found |= concordance(f"{name} C", followed.months, followed.event, risk)

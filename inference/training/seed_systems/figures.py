@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from inference.evaluation.survival.delong import delong
-from inference.models.second_opinions.links import SurvivalLink
+from inference.models.second_opinions.links import ScaledOn, SurvivalLink
 from inference.results import FloatArray
 from inference.training.cox_fit import baseline_hazard, fit_cox
 
@@ -32,15 +34,42 @@ def auc_figures(outcome: FloatArray, score: FloatArray) -> dict[str, float]:
     return {"auc": round(found.first, 4), **{k: round(v, 4) for k, v in limits.items()}, **counts}
 
 
-def fit_link(score: FloatArray, months: FloatArray, event: FloatArray) -> SurvivalLink | None:
-    """Return survival as a function of a score; None with fewer than five events.
+Scored = tuple[FloatArray, FloatArray, FloatArray]
+"""Score, months and event of n patients, (n,) each; months and event NaN where not known."""
 
-    The patients should be others than those whom the score was fitted to, for whom it is too sure.
+
+def fit_link(aside: Sequence[Scored], fitted: Scored) -> SurvivalLink | None:
+    """Return survival as a function of a score.
+
+    Parameters
+    ----------
+    aside : sequence of Scored
+        Groups of patients whom the score was not fitted to.
+    fitted : Scored
+        Those whom it was fitted to. They are taken as well where fewer than five events are among the
+        others, and the link says so.
+
+    Returns
+    -------
+    SurvivalLink or None
+        None where nobody had the event.
     """
+    kept = _known(aside)
+    if kept[2].sum() >= _FEWEST_EVENTS:
+        return _fitted(kept, ScaledOn.KEPT_ASIDE)
+    everybody = _known((*aside, fitted))
+    return _fitted(everybody, ScaledOn.EVERYBODY) if everybody[2].any() else None
+
+
+def _known(groups: Sequence[Scored]) -> Scored:
+    score, months, event = (np.concatenate(column) for column in zip(*groups, strict=True))
     known = np.isfinite(months) & np.isfinite(event) & (np.nan_to_num(months) > 0)
-    values, time, seen = np.asarray(score)[known], months[known], event[known] > 0
-    if seen.sum() < _FEWEST_EVENTS:
-        return None
+    return score[known], months[known], event[known] > 0
+
+
+def _fitted(patients: Scored, scaled_on: ScaledOn) -> SurvivalLink:
+    values, time, event = patients
+    seen = np.asarray(event > 0)
     mean, sd = float(values.mean()), float(values.std()) or 1.0
     x = np.clip((values - mean) / sd, -5.0, 5.0)[:, None]
     fitted = fit_cox(x, time, seen, _PENALTY)
@@ -52,6 +81,7 @@ def fit_link(score: FloatArray, months: FloatArray, event: FloatArray) -> Surviv
         beta=float(fitted.beta[0]),
         times=tuple(moments.tolist()),
         hazard=tuple(hazard.tolist()),
-        patients=int(known.sum()),
+        patients=len(values),
         events=int(seen.sum()),
+        scaled_on=scaled_on,
     )

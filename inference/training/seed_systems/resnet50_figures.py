@@ -41,7 +41,8 @@ def figures(
         return {}
     response = objective_response(cohort, patients.ids)
     probability = np.array([s.response for s in seen])
-    found = {f"response_{k}": v for k, v in auc_figures(response, probability).items()}
+    found: dict[str, float] = {"validation_n": len(patients.ids)}
+    found |= {f"response_{k}": v for k, v in auc_figures(response, probability).items()}
     known = np.isfinite(response)
     if known.any():
         found["response_brier"] = round(float(((probability - response)[known] ** 2).mean()), 4)

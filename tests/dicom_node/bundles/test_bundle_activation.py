@@ -13,13 +13,15 @@ import pytest
 
 from dicom_node.bundles import store
 from dicom_node.bundles.activation import Activations
-from dicom_node.bundles.listing import BundleStatus, listed
+from dicom_node.bundles.listing import BundleStatus, asked, listed
 from dicom_node.database import open_database
 from dicom_node.errors import ConfigurationError
 from inference.bundle_store import METADATA, BundleKind, bundle_folder, describe, seal
 from inference.errors import ModelError
+from inference.model_settings import ModelSettings
 from inference.models.catalogue import DEFAULT_BUNDLES, LOADERS
 from tests.builders.model_bundles import damage, variant
+from tests.builders.second_opinions import write_nomogram
 
 GENERATOR = BundleKind.GENERATOR
 SHIPPED = DEFAULT_BUNDLES[GENERATOR]
@@ -29,6 +31,37 @@ SHIPPED = DEFAULT_BUNDLES[GENERATOR]
 def node(tmp_path: Path, clock) -> Activations:
     data_dir = tmp_path / "data"
     return Activations(open_database(data_dir), data_dir, clock)
+
+
+def test_a_second_opinion_is_named_by_settings_and_not_activated(node: Activations, tmp_path: Path):
+    bundle = store.install(write_nomogram(tmp_path / "nomogram"), node.data_dir)
+    with pytest.raises(ConfigurationError, match="add its folder, .* to second_opinions in models.yaml"):
+        node.activate(bundle.info.sha256)
+    assert node.history() == ()
+
+
+def test_second_opinions_of_the_settings_are_listed_with_what_is_wrong_with_them(tmp_path: Path):
+    sound = write_nomogram(tmp_path / "nomogram")
+    damaged = write_nomogram(tmp_path / "damaged")
+    damage(damaged)
+    folders = (sound, damaged, tmp_path / "absent")
+    found = asked(ModelSettings(second_opinions=folders))
+    assert [b.status for b in found] == [BundleStatus.ACTIVE, BundleStatus.DAMAGED, BundleStatus.DAMAGED]
+    assert {b.kind for b in found} == {"second_opinion"}
+    assert "there is no model bundle absent" in found[2].problem
+
+
+def test_the_key_of_the_models_changes_with_second_opinions_and_their_bytes(
+    node: Activations, tmp_path: Path
+):
+    folder = write_nomogram(tmp_path / "nomogram")
+    models = node.in_force()
+    asked = ModelSettings(second_opinions=(folder,))
+    before = models.key(asked)
+    assert before != models.key(ModelSettings())
+    assert before == models.key(asked)
+    write_nomogram(folder, "another_feature")
+    assert models.key(asked) != before
 
 
 def _installed(node: Activations, tmp_path: Path, version: str) -> str:

@@ -133,6 +133,7 @@ def test_a_system_of_other_regimens_refuses(bundle: Path, study: StudyResults) -
     assert opinion.values.reason is Reason.REGIMEN_NOT_COVERED
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bundle(cohort: Cohort, bundle: Path, tmp_path: Path) -> None:
     again = train_dlop(cohort, tmp_path / "bundle", tmp_path / "work", dlop_training(), _quiet)
     assert describe(tmp_path / "bundle").info == describe(bundle).info

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dicom_node.cli.main import app
 from inference.bundle_store import BundleKind, describe
 from inference.case import ClinicalRecord, ClinicalValue
 from inference.evaluation.predictions.folder import read_predictions
@@ -20,7 +22,7 @@ from inference.training.loop import LoopSettings
 from inference.training.seed_systems.dlop import train_dlop
 from inference.training.seed_systems.resnet50 import train_resnet50
 from tests.builders.results import results
-from tests.builders.seed_cohorts import dlop_training, resnet50_training, seed_stand_in
+from tests.builders.seed_cohorts import dlop_training, resnet50_training, seed_cohort, seed_stand_in
 
 pytestmark = pytest.mark.slow
 
@@ -80,3 +82,12 @@ def test_dlop_combin(cohort: Cohort, tmp_path: Path) -> None:
     opinion = _asked(tmp_path / "bundle")
     assert not isinstance(opinion.values, NotAssessed)
     assert len(opinion.pictures) == 1
+
+
+def test_the_command_trains_the_whole_network(tmp_path: Path) -> None:
+    cohort = seed_cohort(tmp_path / "cohort", 40)
+    asked = ["train", "resnet50-mlp", str(cohort.folder), "--every-regimen", "--steps", "1", "--quiet"]
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "bundle")])
+    assert done.exit_code == 0, done.output
+    assert "validation patients, pfs c:" in done.output
+    assert describe(tmp_path / "bundle").format == "resnet50_mlp"

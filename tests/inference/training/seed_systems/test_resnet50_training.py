@@ -91,7 +91,7 @@ def test_the_reader_gives_response_points_and_the_nomogram(bundle: Path, study: 
     assert 0 < float(values["objective response by mRECIST"]) < 1
     assert opinion.nomogram is not None
     assert opinion.nomogram.patient is not None
-    assert float(values["nomogram, sum of points"]) == opinion.nomogram.patient.total
+    assert float(values["total points"]) == opinion.nomogram.patient.total
     assert values["progression-free survival at 12 months"] == opinion.nomogram.patient.survival[12.0]
 
 
