@@ -22,7 +22,7 @@ Window = Annotated[int, Field(gt=0, multiple_of=MULTIPLE)]
 """Voxels a side of what a step of training sees."""
 
 _LEVELS = (1.0, 0.9, 0.75, 0.5)
-"""Noise levels of a validation: those through which four steps of the sampler go."""
+"""Noise levels of a validation: those through which four steps of a sampler go."""
 
 
 class GeneratorTraining(Frozen):

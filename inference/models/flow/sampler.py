@@ -33,7 +33,7 @@ class Draw(StrEnum):
 class SamplerSettings(Frozen):
     """Sampling by flow matching."""
 
-    steps: int = Field(4, gt=0)
+    steps: int = Field(2, gt=0)
     shift: float = Field(3.0, gt=0, description="above 1: more steps where there is much noise")
 
 
