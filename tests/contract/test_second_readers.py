@@ -13,13 +13,19 @@ from inference.bundle_store import BundleKind
 from inference.case import ClinicalRecord
 from inference.models.catalogue import load_model
 from inference.models.protocols import SecondReader
+from inference.models.second_opinions.cohort_networks import Architecture
 from inference.results import AssessedPatient, NotAssessed, OpinionValue, SecondOpinion
 from inference.settings import Regimen
+from tests.builders.cohort_model_bundles import write_cohort_models, write_delicaite
 from tests.builders.results import results
 from tests.builders.second_opinions import write_nomogram, write_radiomics_cox
 
 READERS: dict[str, Callable[[Path], Path]] = {
     "nomogram": write_nomogram,
+    "delicaite": write_delicaite,
+    "selection": write_cohort_models,
+    "vit": lambda folder: write_cohort_models(folder, Architecture.VIT),
+    "resnet_logistic": lambda folder: write_cohort_models(folder, Architecture.RESNET_LOGISTIC),
     "radiomics_cox": lambda folder: write_radiomics_cox(folder, "liver_shape_volume", "no_such_feature"),
 }
 """Writes a small bundle of each into a folder."""

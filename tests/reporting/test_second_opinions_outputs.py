@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from inference.results import BundleInfo, OpinionValue
+from inference.results import BundleInfo, OpinionValue, Reason
 from reporting import codes
 from reporting.opinion_words import title_of, unit_text, value_text
 from reporting.pdf_document import pdf_bytes
@@ -109,3 +109,8 @@ def test_codes_of_names_are_short_and_the_same_every_time() -> None:
     assert first.value != codes.named_concept("system", "a" * 100).value
     assert codes.unit("") == codes.ONE
     assert codes.unit("mg/dL").value == "mg/dL"
+
+
+def test_every_reason_has_a_code_of_its_own() -> None:
+    assert set(codes.REASONS) == set(Reason)
+    assert len({code.value for code in codes.REASONS.values()}) == len(Reason)

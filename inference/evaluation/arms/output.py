@@ -13,7 +13,7 @@ import pandas as pd
 
 from inference.evaluation.arms.figures import HORIZONS, MEASURES, EndPointFigures
 from inference.evaluation.arms.picture import forest
-from inference.evaluation.arms.plan import ARMS, ORIGIN_TITLES, TITLES, ArmsPlan, Origin
+from inference.evaluation.arms.plan import ARMS, ORIGIN_TITLES, SHORT, TITLES, ArmsPlan, Origin
 from inference.evaluation.arms.run import ArmsReport
 from inference.evaluation.arms.tables import LANDMARK
 from inference.evaluation.arms.validation import MONTHS, Compared
@@ -121,7 +121,8 @@ def as_markdown(report: ArmsReport) -> str:
         f"{encoder.name} {encoder.version}. Neither was trained on the patients below. Survival models are "
         f"fitted within the test patients by {plan.folds}-fold cross-validation; external patients are "
         "forecast by the models of all test patients. In brackets 95 % intervals of "
-        f"{plan.draws} resamples of patients; differences are paired."
+        f"{plan.draws} resamples of patients; differences are paired. "
+        "Higher is better, but for the Brier score."
     )
     lines = ["# What images add to clinical values", "", about, ""]
     lines += [
@@ -148,8 +149,10 @@ def _markdown_table(found: EndPointFigures, plan: ArmsPlan) -> list[str]:
         "|---|" + "---|" * len(_SHOWN),
     ]
     rows = [(TITLES[arm], values) for arm, values in found.figures.items()]
-    rows += [(f"{TITLES[arm]}, less {TITLES[other]}", v) for (arm, other), v in found.differences.items()]
+    rows += [(f"{SHORT[arm]} less {SHORT[other]}", v) for (arm, other), v in found.differences.items()]
     lines += [f"| {title} | " + " | ".join(shown(v[m]) for m in _SHOWN) + " |" for title, v in rows]
+    if found.reasons:
+        lines.append("")
     lines += [f"- {MEASURES[m]}: not computed, {reason}" for m, reason in found.reasons.items()]
     return lines
 

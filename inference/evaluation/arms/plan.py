@@ -18,6 +18,13 @@ TITLES: Mapping[Arm, str] = {
     Arm.REAL_FOLLOW_UP: "clinical + baseline + real follow-up",
     Arm.VIRTUAL: "clinical + baseline + virtual follow-up",
 }
+SHORT: Mapping[Arm, str] = {
+    Arm.CLINICAL: "clinical",
+    Arm.BASELINE_IMAGES: "baseline images",
+    Arm.REAL_FOLLOW_UP: "real follow-up",
+    Arm.VIRTUAL: "virtual follow-up",
+}
+"""For differences, where the long titles would read as sums."""
 VIRTUAL_MONTHS = (1.0, 3.0, 6.0)
 """Months of virtual images for forecasts from the start of treatment, those of a study that arrives."""
 _LIMITS_UNUSED = 1

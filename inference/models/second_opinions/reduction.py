@@ -41,7 +41,7 @@ class Reduction:
     def tensors(self, prefix: str) -> dict[str, Tensor]:
         """Return what a bundle keeps."""
         parts = {"used": self.used, "mean": self.mean, "sd": self.sd, "rotation": self.rotation}
-        return {f"{prefix}.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in parts.items()}
+        return {f"{prefix}.{k}": torch.from_numpy(np.array(v, order="C")) for k, v in parts.items()}
 
     @classmethod
     def read(cls, tensors: Mapping[str, Tensor], prefix: str) -> Reduction:

@@ -20,7 +20,14 @@ from inference.case import ClinicalRecord
 from inference.clinical.summary import with_imaging
 from inference.clinical.variables import VARIABLES
 from inference.errors import ModelError
-from inference.models.evidence import NOTHING_MORE, Evidence, EvidenceWanted, ImageEvidence, text_vector
+from inference.models.evidence import (
+    NOTHING_MORE,
+    Evidence,
+    EvidenceWanted,
+    ImageEvidence,
+    ImageKind,
+    text_vector,
+)
 from inference.models.survival.columns import clinical_columns
 from inference.models.survival.files import read_model
 from inference.models.survival.fitted import REGIMEN, Explanation, FittedSurvival, Inputs
@@ -189,11 +196,12 @@ class ProtocolSurvivalModel:
 
 
 def _wanted(metadata: Mapping[str, Any], layout: Layout) -> EvidenceWanted:
-    """Return the encoders that the metadata name; vectors of an encoder without a name are not taken."""
+    """Return the encoders that the metadata name; of no name, or for other kinds of images, there is none."""
     told = metadata.get(EVIDENCE)
     named = told if isinstance(told, Mapping) else {}
+    served = {kind.value for kind in ImageKind} & set(layout.image_kinds)
     return EvidenceWanted(
-        image_encoder=str(named.get("image_encoder", "")) if layout.image_kinds else "",
+        image_encoder=str(named.get("image_encoder", "")) if served else "",
         text_encoder=str(named.get("text_encoder", "")) if layout.text_width else "",
     )
 

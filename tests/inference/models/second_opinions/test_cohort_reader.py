@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from inference.bundle_store import BundleKind, seal
-from inference.case import ClinicalRecord, ClinicalValue
+from inference.bundle_store import BundleKind
 from inference.errors import ModelError
 from inference.models.catalogue import load_model
 from inference.models.second_opinions.atom import Therapy
-from inference.models.second_opinions.clinical_inputs import SELECTION_VARIABLES, ClinicalScale
-from inference.models.second_opinions.cohort_models import CohortModel, CohortModels, CohortModelsFile, Target
-from inference.models.second_opinions.cohort_networks import Architecture, NetworkSettings, network_of
+from inference.models.second_opinions.cohort_networks import Architecture
 from inference.models.second_opinions.cohort_reader import CohortReader
 from inference.results import AssessedPatient, NotAssessed, OpinionValue, Reason, SecondOpinion
 from inference.settings import Regimen
+from tests.builders.cohort_model_bundles import RECORD, write_cohort_models
 from tests.builders.results import results
 
 REGIMENS = tuple(
     Regimen(id=name, name=name, source="test") for name in ("tace", "haic_systemic", "untreated")
-)
-RECORD = ClinicalRecord(
-    {
-        "age": ClinicalValue("age", 60.0, "years"),
-        "afp": ClinicalValue("afp", 400.0, "ng/mL"),
-        "albumin": ClinicalValue("albumin", 38.0, "g/L"),
-        "bilirubin": ClinicalValue("bilirubin", 15.0, "umol/L"),
-    }
 )
 
 
@@ -41,52 +29,13 @@ def patient(modality: str = "CT", phases: tuple[str, ...] = ("arterial", "portal
     return AssessedPatient(found.baseline, found.segmentation, found.baseline_lesions, RECORD)
 
 
-def write_bundle(
-    folder: Path,
-    architecture: Architecture = Architecture.SELECTION,
-    therapies: tuple[Therapy, ...] = tuple(Therapy),
-) -> Path:
-    """Write a bundle of untrained networks; regimens are named as therapies."""
-    torch.manual_seed(0)
-    settings = NetworkSettings(architecture=architecture, side=24, patch=6, width=8, heads=2)
-    scale = ClinicalScale.of([RECORD], SELECTION_VARIABLES)
-    models = tuple(
-        CohortModel(
-            therapy=t,
-            title=t.upper(),
-            regimens=(str(t),),
-            target=Target.RESPONSE,
-            median_score=0.5,
-            patients=10,
-            reached=5,
-            overall_survival=None,
-        )
-        for t in therapies
-    )
-    file = CohortModelsFile(
-        modality="CT", network=settings, clinical=scale, landmark_months=3.0, models=models
-    )
-    CohortModels(file, {t: network_of(settings).eval() for t in therapies}).write(folder)
-    seal(
-        folder,
-        {
-            "name": "untrained",
-            "version": "1",
-            "trained_on": "simulated: nobody",
-            "kind": "second_opinion",
-            "format": str(architecture),
-        },
-    )
-    return folder
-
-
 def told(opinion: SecondOpinion) -> dict[str, OpinionValue]:
     assert not isinstance(opinion.values, NotAssessed)
     return {v.name: v for v in opinion.values}
 
 
 def test_selection_tells_each_regimen_of_its_cohorts_and_follows_the_flow(tmp_path) -> None:
-    reader: CohortReader = load_model(write_bundle(tmp_path / "b"), BundleKind.SECOND_OPINION)
+    reader: CohortReader = load_model(write_cohort_models(tmp_path / "b"), BundleKind.SECOND_OPINION)
     first, second, atom = reader.opinions(patient(), REGIMENS)
     assert [(o.system, o.regimen_id) for o in (first, second, atom)] == [
         ("selection", "tace"),
@@ -119,7 +68,7 @@ def test_selection_tells_each_regimen_of_its_cohorts_and_follows_the_flow(tmp_pa
 
 
 def test_picture_shows_attention_over_both_phases(tmp_path) -> None:
-    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b", therapies=(Therapy.TACE,)))
+    reader = CohortReader.from_bundle(write_cohort_models(tmp_path / "b", therapies=(Therapy.TACE,)))
     picture = reader.opinions(patient(), REGIMENS[:1])[0].pictures[0]
     assert picture.rgb.shape == (384, 768, 3)
     assert picture.rgb.dtype == np.uint8
@@ -132,7 +81,7 @@ def test_picture_shows_attention_over_both_phases(tmp_path) -> None:
 
 @pytest.mark.parametrize("architecture", [Architecture.VIT, Architecture.RESNET_LOGISTIC])
 def test_comparators_have_no_flow(tmp_path, architecture: Architecture) -> None:
-    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b", architecture))
+    reader = CohortReader.from_bundle(write_cohort_models(tmp_path / "b", architecture))
     (opinion,) = reader.opinions(patient(), REGIMENS[:1])
     assert opinion.system == architecture
     assert bool(opinion.pictures) == (architecture is Architecture.VIT)
@@ -140,7 +89,9 @@ def test_comparators_have_no_flow(tmp_path, architecture: Architecture) -> None:
 
 
 def test_flow_is_refused_where_a_model_is_absent(tmp_path) -> None:
-    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b", therapies=(Therapy.TACE, Therapy.HAIC)))
+    reader = CohortReader.from_bundle(
+        write_cohort_models(tmp_path / "b", therapies=(Therapy.TACE, Therapy.HAIC))
+    )
     first, atom = reader.opinions(patient(), REGIMENS)
     assert first.values == reader.opinions(patient(), REGIMENS)[0].values, "the same study, the same opinion"
     assert isinstance(atom.values, NotAssessed)
@@ -148,7 +99,7 @@ def test_flow_is_refused_where_a_model_is_absent(tmp_path) -> None:
 
 
 def test_other_modality_and_other_regimens_are_refused(tmp_path) -> None:
-    reader = CohortReader.from_bundle(write_bundle(tmp_path / "b"))
+    reader = CohortReader.from_bundle(write_cohort_models(tmp_path / "b"))
     for opinion in reader.opinions(patient("MR", ("t1_arterial", "t1_portal_venous")), REGIMENS):
         assert isinstance(opinion.values, NotAssessed)
         assert opinion.values.reason is Reason.OUT_OF_DISTRIBUTION
@@ -158,7 +109,7 @@ def test_other_modality_and_other_regimens_are_refused(tmp_path) -> None:
 
 
 def test_damaged_weights_are_refused(tmp_path) -> None:
-    folder = write_bundle(tmp_path / "b")
+    folder = write_cohort_models(tmp_path / "b")
     (folder / "tace.safetensors").write_bytes((folder / "haic.safetensors").read_bytes())
     with pytest.raises(ModelError, match="damaged"):
         CohortReader.from_bundle(folder)

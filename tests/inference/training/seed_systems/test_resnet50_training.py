@@ -149,6 +149,7 @@ def test_a_bundle_of_another_system_is_refused(cohort: Cohort, bundle: Path, tmp
         write_system_predictions("dlop-combin", bundle, cohort, tmp_path, _quiet)
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_system(cohort: Cohort, bundle: Path, tmp_path: Path) -> None:
     asked = ["evaluate", "--model", "resnet50-mlp", "--bundle", str(bundle), "--cohort", str(cohort.folder)]
     done = CliRunner().invoke(app, [*asked, "--draws", "20", "--out", str(tmp_path)])
@@ -162,3 +163,10 @@ def test_the_command_says_which_systems_there_are(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", "--model", "nothing", "--out", str(tmp_path)])
     assert done.exit_code == 2
     assert all(name in done.output for name in SYSTEMS)
+
+
+def test_the_command_asks_for_bundle_and_one_cohort(cohort: Cohort, tmp_path: Path) -> None:
+    asked = ["evaluate", "--model", "resnet50-mlp", "--out", str(tmp_path), "--cohort", str(cohort.folder)]
+    assert "--bundle" in CliRunner().invoke(app, asked).output
+    twice = [*asked, "--bundle", "any", "--cohort", str(cohort.folder)]
+    assert "one prepared cohort" in CliRunner().invoke(app, twice).output
