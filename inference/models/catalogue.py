@@ -18,7 +18,7 @@ from inference.errors import ModelError
 DEFAULT_BUNDLES: Mapping[BundleKind, str] = {
     BundleKind.SEGMENTER: "segmenter",
     BundleKind.PHASE: "phase",
-    BundleKind.GENERATOR: "mechanistic",
+    BundleKind.GENERATOR: "generator",
     BundleKind.SURVIVAL: "cox_hcc_tace_seg",
 }
 """Shipped bundle that serves each part until a site activates another; a part without one is left out."""
