@@ -19,6 +19,7 @@ from inference.results import (
     RegimenForecast,
     Response,
     StudyResults,
+    SurvivalBasis,
     SurvivalCurve,
     TimePoint,
     Tissue,
@@ -209,7 +210,16 @@ def _curve(curve: SurvivalCurve | NotAssessed) -> Json:
         "rmst36": _length(curve.rmst36),
         "risk_score": round(curve.risk_score, 4),
         "risk_group": curve.risk_group,
+        "basis": _basis(curve.basis),
     }
+
+
+def _basis(basis: SurvivalBasis | None) -> Json | None:
+    if basis is None:
+        return None
+    parts = {"log_hazard": basis.log_hazard, "attention": basis.attention, "gates": basis.gates}
+    told = {part: {n: round(v, 4) for n, v in values.items()} for part, values in parts.items()}
+    return {**told, "networks": round(basis.networks, 4)}
 
 
 def _virtual_uids(results: StudyResults, written: Sequence[WrittenObject]) -> SeriesOfPoints:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from inference.results import RegimenForecast, StudyResults, SurvivalCurve
+from inference.clinical.variables import VARIABLES
+from inference.results import RegimenForecast, StudyResults, SurvivalBasis, SurvivalCurve
 from reporting import drawing
 from reporting.chart_style import heading_of, style_of
 from reporting.drawing import RgbArray
@@ -28,6 +30,7 @@ _TOP, _BOTTOM = 0.84, 0.24
 _LARGEST_STEP = 0.05
 _LETTERS = 165
 _LONGEST, _SMALLER = 20, 0.78
+_MOST_NAMED, _SMALLEST = 5, 0.01
 _LINE = 0.0235
 """Height of a line of words below the table."""
 
@@ -53,6 +56,21 @@ def _probability(curve: SurvivalCurve, months: int) -> str:
         return "beyond follow-up"
     estimate, low, high = curve.probabilities[months]
     return f"{estimate:.0%} ({low:.0%} to {high:.0%})"
+
+
+def basis_words(basis: SurvivalBasis) -> str:
+    """Say what moved the hazard most, and how far the networks were open for what."""
+    most = sorted(basis.log_hazard.items(), key=lambda item: (-abs(item[1]), item[0]))[:_MOST_NAMED]
+    moved = ", ".join(f"{_title(n)} (x {math.exp(v):.2f})" for n, v in most if abs(v) >= _SMALLEST)
+    text = f"The hazard was moved most by: {moved or 'nothing'}."
+    if basis.networks > 0 and basis.gates:
+        gates = ", ".join(f"{name} {share:.0%}" for name, share in basis.gates.items())
+        text += f" The networks have a weight of {basis.networks:.0%} and are open for {gates}."
+    return text
+
+
+def _title(name: str) -> str:
+    return VARIABLES[name].title if name in VARIABLES else name.replace("_", " ")
 
 
 def survival_numbers_picture(results: StudyResults) -> RgbArray:
@@ -99,10 +117,12 @@ def _name(figure: Figure, name: str, place: float, size: float, colour: str) -> 
 def _missing(figure: Figure, results: StudyResults, top: float) -> None:
     """Write which clinical values were used and which were not there, as far as there is room."""
     clinical = results.clinical
+    basis = next((c.basis for f in results.forecasts for _, c in curves_of(f) if c.basis is not None), None)
     used = ", ".join(name.replace("_", " ") for name in clinical.used.values) or "none"
     missing = ", ".join(name.replace("_", " ") for name in clinical.missing) or "none"
     lines = [
         *(line for note in results.notes for line in textwrap.wrap(note, _LETTERS)),
+        *(textwrap.wrap(basis_words(basis), _LETTERS) if basis is not None else ()),
         *textwrap.wrap(f"Clinical values used: {used}", _LETTERS),
         *textwrap.wrap(f"Clinical values missing: {missing}", _LETTERS),
     ]

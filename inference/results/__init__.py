@@ -36,7 +36,7 @@ from inference.results.response import (
     ResponseCategory,
 )
 from inference.results.study import ClinicalSummary, Comparison, RegimenForecast, StudyResults, TimePoint
-from inference.results.survival import Survival, SurvivalCurve
+from inference.results.survival import Survival, SurvivalBasis, SurvivalCurve
 
 __all__ = [
     "AssessedPatient",
@@ -74,6 +74,7 @@ __all__ = [
     "StoredValues",
     "StudyResults",
     "Survival",
+    "SurvivalBasis",
     "SurvivalCurve",
     "TimePoint",
     "TimePointKind",

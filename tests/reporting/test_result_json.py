@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pydicom
 import pytest
 
+from inference.clinical.variables import VARIABLES
+from inference.results import SurvivalBasis, SurvivalCurve
 from reporting.outputs import build, write_objects
 from reporting.result_json import patient_hash, result_document
+from reporting.survival_numbers import basis_words
 from tests.builders.results import context, results, with_comparison
 
 TOP = {
@@ -61,6 +65,26 @@ def test_an_assessed_curve_and_a_refused_one(document):
     assert tace["pfs"]["assessed"] is False
     assert "no progression-free survival" in tace["pfs"]["reason"]
     assert "RegimenNotCovered" in haic["os"]["reason"]
+
+
+def test_what_a_curve_rests_on_is_told_where_the_model_says_it():
+    curve = results().forecasts[0].survival.os
+    assert isinstance(curve, SurvivalCurve)
+    basis = SurvivalBasis({"afp": 0.4, "albumin": -0.2, "age": 0.001}, {"afp": 1.0}, {"clinical": 0.8}, 0.25)
+    first, *others = results().forecasts
+    told = replace(first, survival=replace(first.survival, os=replace(curve, basis=basis)))
+    found = result_document(replace(results(), forecasts=(told, *others)), (), report_s=0.0)
+    assert found["regimens"][0]["os"]["basis"] == {
+        "log_hazard": {"afp": 0.4, "albumin": -0.2, "age": 0.001},
+        "attention": {"afp": 1.0},
+        "gates": {"clinical": 0.8},
+        "networks": 0.25,
+    }
+    assert found["regimens"][0]["ttp"]["basis"] is None
+    assert basis_words(basis) == (
+        f"The hazard was moved most by: {VARIABLES['afp'].title} (x 1.49), {VARIABLES['albumin'].title} "
+        "(x 0.82). The networks have a weight of 25% and are open for clinical 80%."
+    )
 
 
 def test_a_study_without_arterial_phase_has_no_mrecist(phantom_mr):

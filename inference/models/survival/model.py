@@ -40,6 +40,7 @@ from inference.results import (
     NotAssessed,
     Reason,
     Survival,
+    SurvivalBasis,
     SurvivalCurve,
 )
 from inference.settings import Regimen
@@ -192,6 +193,7 @@ class ProtocolSurvivalModel:
             rmst36=restricted_mean(months, survival, 36.0),
             risk_score=risk,
             risk_group=HIGH_RISK if risk > part.risk_cut else LOW_RISK,
+            basis=_basis(self.explain(endpoint, inputs)),
         )
 
 
@@ -204,6 +206,15 @@ def _wanted(metadata: Mapping[str, Any], layout: Layout) -> EvidenceWanted:
         image_encoder=str(named.get("image_encoder", "")) if served else "",
         text_encoder=str(named.get("text_encoder", "")) if layout.text_width else "",
     )
+
+
+def _basis(found: Explanation) -> SurvivalBasis:
+    """Return what the forecast of one patient rests on."""
+    log_hazard, attention, gates = (
+        {name: float(values[0]) for name, values in part.items()}
+        for part in (found.contributions, found.attention, found.gates)
+    )
+    return SurvivalBasis(log_hazard, attention, gates, found.share)
 
 
 def _at_horizons(

@@ -155,6 +155,25 @@ def test_images_of_its_encoder_change_the_forecast_in_their_direction(
     assert better < without < worse
 
 
+def test_a_forecast_tells_what_it_rests_on(with_images: ProtocolSurvivalModel) -> None:
+    values = {**RECORD.values, "bilirubin": ClinicalValue("bilirubin", 45.0, "umol/L")}
+    found = [with_images.predict(record, (), HAIC).os for record in (RECORD, ClinicalRecord(values))]
+    told = []
+    for curve in found:
+        assert isinstance(curve, SurvivalCurve)
+        assert curve.basis is not None
+        told.append(curve.basis)
+    before, after = told
+    assert set(before.log_hazard) >= {"bilirubin", "age"}
+    assert after.log_hazard["age"] == before.log_hazard["age"]
+    moved = after.log_hazard["bilirubin"] - before.log_hazard["bilirubin"]
+    risks = [curve.risk_score for curve in found if isinstance(curve, SurvivalCurve)]
+    # The networks of so small a training add nothing and were left out: the linear part is all there is.
+    assert (after.networks, after.gates, after.attention) == (0.0, {}, {})
+    assert risks[1] - risks[0] == pytest.approx(moved, abs=1e-6)
+    assert moved != 0.0
+
+
 def test_images_of_another_encoder_are_refused(with_images: ProtocolSurvivalModel) -> None:
     with pytest.raises(ModelError, match="was not trained with image vectors of the encoder aaaa"):
         with_images.predict(RECORD, (), HAIC, seen("a" * 64, ImageKind.BASELINE))
