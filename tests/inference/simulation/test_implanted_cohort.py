@@ -221,4 +221,5 @@ def test_a_model_of_such_a_cohort_is_a_demonstration_model() -> None:
     info = BundleInfo("x", "1", "0" * 64, f"{least_real([Origin.IMPLANTED])}: x, n 3")
     results = object.__new__(StudyResults)
     object.__setattr__(results, "bundles", {"generator": info})
+    object.__setattr__(results, "second_opinions", ())
     assert results.demonstration
