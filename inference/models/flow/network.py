@@ -241,11 +241,11 @@ def prior_logits(fields: Tensor, requests: Tensor) -> Tensor:
     return torch.log(everything.clamp_min(0.0) + _PRIOR)
 
 
-def evidence(state: Tensor, sigma: Tensor) -> Tensor:
+def evidence(state: Tensor, sigma: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
     """Return what a noisy state says of the clean one: voxel by voxel, and averaged over surroundings.
 
-    Each is the expected clean value given the noisy one, were clean values normally distributed; a
-    constant change of a whole lesion stands out of the noise long before its single voxels do.
+    A weight times its values is the expected clean value given the noisy one, were clean values normally
+    distributed; a constant change of a whole lesion stands out of the noise long before its voxels do.
 
     Parameters
     ----------
@@ -255,16 +255,17 @@ def evidence(state: Tensor, sigma: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor, (batch, 50, z/2, y/2, x/2)
-        All bands, then the means of the fields averaged over 3 and over about 7 voxels a side.
+    tuple of (weight, values)
+        Weights (batch,). Values of all bands, then of the means of the fields averaged over 3 and over
+        about 7 voxels a side, (batch, channels, z/2, y/2, x/2), 50 channels together.
     """
-    level = sigma[:, None, None, None, None].float()
+    level = sigma.float()
     clean = (1.0 - level) * _SIGNAL**2
     spread = ((1.0 - level) * _SIGNAL) ** 2
     single, near, far = (clean / (spread + level**2 / n) for n in _AVERAGED)
     full = state.float()
     around = _blurred(full[:, ::_BANDS])
-    return torch.cat([single * full, near * around, far * _blurred(_blurred(around))], dim=1)
+    return (single, full), (near, around), (far, _blurred(_blurred(around)))
 
 
 def _blurred(x: Tensor) -> Tensor:
@@ -370,10 +371,16 @@ class ChangeNetwork(nn.Module):
     def _directly(self, seen: Tensor, state: Tensor | None, sigma: Tensor, embedding: Tensor) -> Tensor:
         """Return the part of the answer that is linear in what is seen, (batch, 40, z/2, y/2, x/2)."""
         with torch.autocast(seen.device.type, enabled=False):
-            told = evidence(state, sigma) if state is not None else _nothing(seen)
-            gain = 1.0 + self.gain(embedding.float())[:, :, None, None, None]
-            found: Tensor = self.direct(torch.cat([seen.float(), told], dim=1) * gain)
-            return found
+            # Gains and the weights of the evidence scale the small matrix, not the large fields.
+            matrix = self.direct.weight.flatten(1) * (1.0 + self.gain(embedding.float()))[:, None]
+            answer = torch.bmm(matrix[..., :_SEEN], seen.float().flatten(2))
+            start = _SEEN
+            for weight, values in evidence(state, sigma) if state is not None else ():
+                stop = start + values.shape[1]
+                part = matrix[..., start:stop] * weight[:, None, None]
+                answer = torch.baddbmm(answer, part, values.flatten(2))
+                start = stop
+            return answer.reshape(len(seen), -1, *seen.shape[2:])
 
     def _down(self, level: int, x: Tensor) -> Tensor:
         if level >= _FULL_PRECISION_FROM:
@@ -405,11 +412,6 @@ class ChangeNetwork(nn.Module):
         # The request is encoded once for all noise levels.
         context = self.encode(fields, requests, self.embedding(conditions, torch.ones_like(sigma)))
         return self.decode(context, state, sigma, self.embedding(conditions, sigma))
-
-
-def _nothing(seen: Tensor) -> Tensor:
-    """Return the evidence of no state."""
-    return seen.new_zeros((len(seen), _EVIDENCE, *seen.shape[2:]), dtype=torch.float32)
 
 
 def bfloat16_is_fast() -> bool:
