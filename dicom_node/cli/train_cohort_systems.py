@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from dicom_node.cli.work_folder import work_folder
 
 _Cohort = Annotated[
     Path, typer.Argument(metavar="COHORT", help="Folder of a prepared cohort of one modality.")
@@ -54,7 +55,7 @@ def delicaite(
     }
     with progress_bar("training DELICAITE", quiet=quiet) as progress:
         metadata = train_delicaite(
-            Cohort.open(cohort), out, _work(out), settings.model_copy(update=changed), progress, slices
+            Cohort.open(cohort), out, work_folder(out), settings.model_copy(update=changed), progress, slices
         )
     _say("progression", metadata["metrics"]["validation"])
     typer.echo(f"the bundle is in {out}")
@@ -154,7 +155,7 @@ def _cohort_models(
     settings = training_of(Architecture(architecture), steps, seed)
     settings = settings.model_copy(update={"landmark_months": landmark})
     with progress_bar(f"training {architecture}", quiet=quiet) as progress:
-        metadata = train(Cohort.open(cohort), out, _work(out), settings, progress)
+        metadata = train(Cohort.open(cohort), out, work_folder(out), settings, progress)
     for therapy, figures in metadata["metrics"]["validation"].items():
         _say(therapy, figures)
     for therapy, why in metadata["left_out"].items():
@@ -169,7 +170,3 @@ def _say(name: str, figures: dict[str, float]) -> None:
         return
     limits = f"{figures['lower']:.3f} to {figures['upper']:.3f}"
     typer.echo(f"{name}: AUC {figures['auc']:.3f} ({limits}), {counts} had the outcome")
-
-
-def _work(out: Path) -> Path:
-    return out.with_name(f"{out.name}.work")

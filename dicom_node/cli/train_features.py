@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from dicom_node.cli.work_folder import work_folder
 
 _Cohort = Annotated[
     Path, typer.Argument(metavar="COHORT", help="Folder of a prepared cohort of one modality.")
@@ -39,7 +40,7 @@ def image_vectors(
     loop = settings.loop.model_copy(update={"steps": steps, "seed": seed})
     with progress_bar("training the image encoder", quiet=quiet) as progress:
         metadata = train_encoder(
-            Cohort.open(cohort), out, _work(out), settings.model_copy(update={"loop": loop}), progress
+            Cohort.open(cohort), out, work_folder(out), settings.model_copy(update={"loop": loop}), progress
         )
     for name, share in metadata["metrics"]["r2"].items():
         typer.echo(f"{name}: R2 {share:.2f} in validation patients")
@@ -67,7 +68,7 @@ def slice_features(
     loop = settings.loop.model_copy(update={"steps": steps, "seed": seed})
     with progress_bar("training slice features", quiet=quiet) as progress:
         metadata = train_slices(
-            Cohort.open(cohort), out, _work(out), settings.model_copy(update={"loop": loop}), progress
+            Cohort.open(cohort), out, work_folder(out), settings.model_copy(update={"loop": loop}), progress
         )
     spread = metadata["metrics"]["answer_entropy"]
     typer.echo(f"entropy of the answers: {spread:.2f} of the largest; near 0 the training collapsed")
@@ -96,7 +97,7 @@ def radiomics_cox(
         raise typer.BadParameter(f"one of {', '.join(ENDPOINTS)}", param_hint="--endpoint")
     settings = RadiomicsCoxTraining(endpoint=endpoint, seed=seed)
     with progress_bar("fitting the radiomics Cox model", quiet=quiet) as progress:
-        metadata = train_radiomics_cox(Cohort.open(cohort), out, _work(out), settings, progress)
+        metadata = train_radiomics_cox(Cohort.open(cohort), out, work_folder(out), settings, progress)
     typer.echo(f"{len(metadata['chosen'])} features were chosen")
     if "validation_c" in metadata["metrics"]:
         typer.echo(f"C of validation patients: {metadata['metrics']['validation_c']:.3f}")
@@ -128,7 +129,7 @@ def nomogram(
         raise typer.BadParameter(f"one of {', '.join(ENDPOINTS)}", param_hint="--endpoint")
     settings = NomogramTraining(endpoint=endpoint, image_features=image_features)
     with progress_bar("fitting the nomogram", quiet=quiet) as progress:
-        metadata = train_nomogram(Cohort.open(cohort), out, _work(out), settings, progress)
+        metadata = train_nomogram(Cohort.open(cohort), out, work_folder(out), settings, progress)
     if "validation_c" in metadata["metrics"]:
         typer.echo(f"C of validation patients: {metadata['metrics']['validation_c']:.3f}")
     if picture is not None:
@@ -151,7 +152,3 @@ def _draw(bundle: Path, picture: Path, trained_on: str) -> None:
         "Cox nomogram", "Add the points of all lines; read survival below the sum", trained_on, alert
     )
     Image.fromarray(nomogram_picture(found, heading)).save(picture)
-
-
-def _work(out: Path) -> Path:
-    return out.with_name(f"{out.name}.work")

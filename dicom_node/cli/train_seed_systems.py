@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from dicom_node.cli.work_folder import work_folder
 
 _Cohort = Annotated[
     Path, typer.Argument(metavar="COHORT", help="Folder of a prepared cohort of one modality.")
@@ -57,7 +58,7 @@ def resnet50_mlp(
         metadata = train_resnet50(
             Cohort.open(cohort),
             out,
-            _work(out),
+            work_folder(out),
             settings.model_copy(update={"loop": loop, "regimens": chosen}),
             progress,
         )
@@ -101,7 +102,7 @@ def dlop_combin(
     changed = {"network": network, "regimens": chosen, "landmark_months": landmark_months}
     with progress_bar("training DLOP_Combin", quiet=quiet) as progress:
         metadata = train_dlop(
-            Cohort.open(cohort), out, _work(out), settings.model_copy(update=changed), progress
+            Cohort.open(cohort), out, work_folder(out), settings.model_copy(update=changed), progress
         )
     landmark = metadata["landmark"]["training"]
     typer.echo(
@@ -120,7 +121,3 @@ def _say(metadata: Any, out: Path) -> None:
     for name, value in metadata["metrics"].items():
         typer.echo(f"validation patients, {name.replace('_', ' ')}: {value}")
     typer.echo(f"the bundle is in {out}")
-
-
-def _work(out: Path) -> Path:
-    return out.with_name(f"{out.name}.work")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from dicom_node.cli.work_folder import work_folder
 
 
 def segmenter(
@@ -58,9 +59,7 @@ def segmenter(
     settings = SegmenterTraining.model_validate({k: v for k, v in asked.items() if v is not None})
     own = [read_case_volumes(f, LabelValues()) for f in find_cases(cases, "CT")] if cases else []
     with progress_bar("training the segmenter", quiet=quiet) as report:
-        metadata = train_segmenter(
-            settings, out, work or out.with_name(out.name + ".work"), report, own, workers
-        )
+        metadata = train_segmenter(settings, out, work or work_folder(out), report, own, workers)
     for name, figures in metadata["training"].items():
         typer.echo(f"{name}: loss {figures['validation_loss']:.3f} on held-out label maps")
     typer.echo(f"the bundle is in {out}")

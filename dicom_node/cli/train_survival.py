@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from dicom_node.cli.work_folder import work_folder
 
 if TYPE_CHECKING:
     from inference.models.protocols import Progress
@@ -57,7 +58,7 @@ def survival(
         raise typer.BadParameter("give --images or --image-vectors, not both", param_hint="--images")
     with progress_bar("train survival", quiet=quiet) as report:
         if image_vectors is not None:
-            work = out.with_name(f"{out.name}.work")
+            work = work_folder(out)
             images = _described(cohort, image_vectors, work, within(report, 0.0, 0.3))
         metadata = train_bundle(cohort, images, out, SurvivalSettings(), seed, within(report, 0.3, 1.0))
     for part, title in (("test", "test patients"), ("test_without_images", "without their images")):

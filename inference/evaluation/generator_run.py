@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from inference.errors import InferenceError
 from inference.evaluation.forecasts import Forecaster
 from inference.evaluation.kept_scores import read_patient, write_patient
 from inference.evaluation.measures import IntArray
-from inference.evaluation.patient_scores import TRUE, Context, PatientScores, Scorer, Slices, slices_of
+from inference.evaluation.patient_scores import TRUE, Context, Scorer, Slices, slices_of
+from inference.evaluation.processes import in_order
 from inference.evaluation.questions import Asked, Plan, choose, follow_up
 from inference.evaluation.response_model import LogisticResponse
 from inference.evaluation.scoring import table
@@ -122,7 +121,7 @@ def run(
     files = {one.patient_id: work / f"{one.patient_id}.npz" for one in asked}
     waiting = [one for one in asked if not files[one.patient_id].is_file()]
     done = len(asked) - len(waiting)
-    for one, patient in zip(waiting, _every(scorer, waiting, workers), strict=True):
+    for one, patient in zip(waiting, in_order(scorer, waiting, workers, _AT_ONCE), strict=True):
         progress(f"patient {done + 1} of {len(asked)}", done / len(asked))
         write_patient(files[one.patient_id], patient)
         done += 1
@@ -142,23 +141,6 @@ def run(
         {name: _stacked(of) for name, of in slices.items() if of} | {TRUE: _stacked(true_slices)},
         {name: sum(a.refused for a in of) for name, of in answers.items()},
     )
-
-
-def _every(scorer: Scorer, asked: Sequence[Asked], workers: int) -> Iterator[PatientScores]:
-    """Return the scores of each patient in the order of the questions, however many processes work."""
-    if workers <= 1:
-        yield from map(scorer, asked)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_one_thread) as pool:
-        yield from pool.map(scorer, asked, chunksize=_AT_ONCE)
-
-
-def _one_thread() -> None:
-    """Keep processes that share the processor's cores from each using all of them."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _stacked(parts: list[Slices]) -> Slices:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from inference.results import StudyResults
@@ -33,6 +35,15 @@ class Written:
     @property
     def all_paths(self) -> list[Path]:
         return [self.folder / w.path for w in self.objects]
+
+
+def pdf_words(path: Path, pdftotext: str, folder: Path) -> str:
+    """Return the words of an Encapsulated PDF, single spaces between them."""
+    (folder / "r.pdf").write_bytes(pydicom.dcmread(path).EncapsulatedDocument)
+    done = subprocess.run(
+        [pdftotext, "-layout", str(folder / "r.pdf"), "-"], capture_output=True, text=True, check=True
+    )
+    return " ".join(done.stdout.split())
 
 
 def write(found: StudyResults, folder: Path) -> Written:

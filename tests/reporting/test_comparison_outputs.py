@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from reporting.pictures import chart_images
 from reporting.regressions_picture import MOST_POINTS, shown_points
 from reporting.result_json import result_document
 from tests.builders.results import results, with_regimens_compared
-from tests.reporting.conftest import Written
+from tests.reporting.conftest import Written, pdf_words
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:
@@ -195,13 +194,7 @@ def test_a_row_has_room_for_the_first_and_the_last_time_point() -> None:
 
 
 def test_the_pdf_has_the_tables(phantom_compared: Written, needs_judge, tmp_path: Path) -> None:
-    ds = pydicom.dcmread(phantom_compared.paths("pdf")[0])
-    (tmp_path / "r.pdf").write_bytes(ds.EncapsulatedDocument)
-    done = subprocess.run(
-        [needs_judge("pdftotext"), "-layout", str(tmp_path / "r.pdf"), "-"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    text = " ".join(done.stdout.split())
+    text = pdf_words(phantom_compared.paths("pdf")[0], needs_judge("pdftotext"), tmp_path)
     assert "Longer expected survival under HAIC than under TACE: by 8.0 months, confidence 91 %." in text
     assert "+8.0 (+4.0 to +12.0)" in text
     assert "2.7 (1.9)" in text

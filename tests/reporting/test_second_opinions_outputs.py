@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from reporting.opinion_words import title_of, unit_text, value_text
 from reporting.pdf_document import pdf_bytes
 from reporting.result_json import result_document
 from tests.builders.results import context, results, with_second_opinions
-from tests.reporting.conftest import Written
+from tests.reporting.conftest import Written, pdf_words
 from tests.reporting.test_comparison_outputs import _walk, coded_of, groups_of, numbers_of
 
 
@@ -61,13 +60,7 @@ def test_result_json_tells_every_opinion(phantom_compared: Written) -> None:
 def test_the_pdf_has_a_part_with_their_pictures(
     phantom_compared: Written, needs_judge, tmp_path: Path
 ) -> None:
-    ds = pydicom.dcmread(phantom_compared.paths("pdf")[0])
-    (tmp_path / "r.pdf").write_bytes(ds.EncapsulatedDocument)
-    done = subprocess.run(
-        [needs_judge("pdftotext"), "-layout", str(tmp_path / "r.pdf"), "-"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    text = " ".join(done.stdout.split())
+    text = pdf_words(phantom_compared.paths("pdf")[0], needs_judge("pdftotext"), tmp_path)
     assert "Second opinions" in text
     assert "objective response 0.613 (0.5 to 0.7)" in text
     assert "Not assessed: The system failed (ValueError)." in text

@@ -6,10 +6,8 @@ virtual follow-up of one month differ in nothing but where they come from.
 
 from __future__ import annotations
 
-import multiprocessing
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from inference.case import ClinicalRecord
 from inference.errors import TrainingDataError, UnsupportedRegimen
 from inference.evaluation.adapters import as_study, course_streams
 from inference.evaluation.kept_scores import claim
+from inference.evaluation.processes import in_order
 from inference.models.flow.study import channel_volumes
 from inference.models.image_features.sequences import ImageKind, PatientVectors, patient_vectors
 from inference.models.image_features.vectors import ImageVectors
@@ -192,27 +191,11 @@ def seen_of(
     files = {patient_id: kept / f"{patient_id}.npz" for patient_id in ids}
     waiting = [patient_id for patient_id in ids if not files[patient_id].is_file()]
     done = len(ids) - len(waiting)
-    for patient_id, seen in zip(waiting, _every(describer, waiting, workers), strict=True):
+    for patient_id, seen in zip(waiting, in_order(describer, waiting, workers, _AT_ONCE), strict=True):
         _write(files[patient_id], seen)
         done += 1
         progress(f"images of patient {done} of {len(ids)}", done / len(ids))
     return {patient_id: _read(path) for patient_id, path in files.items()}
-
-
-def _every(describer: Describer, ids: Sequence[str], workers: int) -> Iterator[Seen]:
-    if workers <= 1 or len(ids) <= 1:
-        yield from map(describer, ids)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=one_thread) as pool:
-        yield from pool.map(describer, ids, chunksize=_AT_ONCE)
-
-
-def one_thread() -> None:
-    """Keep processes that share the processor's cores from each using all of them."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def _write(path: Path, seen: Seen) -> None:

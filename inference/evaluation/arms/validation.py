@@ -8,21 +8,19 @@ logarithm of the cumulative hazard to 36 months, which models of different folds
 
 from __future__ import annotations
 
-import multiprocessing
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from inference.errors import TrainingDataError
-from inference.evaluation.arms.images import one_thread
 from inference.evaluation.arms.plan import ArmsPlan, Origin
 from inference.evaluation.arms.tables import ArmTable
 from inference.evaluation.kept_scores import claim
 from inference.evaluation.predictions.models import Arm
+from inference.evaluation.processes import in_order
 from inference.evaluation.splits import stratified_folds
 from inference.models.protocols import Progress
 from inference.models.survival.fitted import Inputs
@@ -217,20 +215,11 @@ def _kept(
 ) -> dict[str, tuple[Forecasts, ...]]:
     waiting = [fit for fit in fits if not (kept / f"{fit.name}.npz").is_file()]
     done = len(fits) - len(waiting)
-    for fit, found in zip(waiting, _every(waiting, workers), strict=True):
+    for fit, found in zip(waiting, in_order(_run, waiting, workers), strict=True):
         _write(kept / f"{fit.name}.npz", found)
         done += 1
         progress(f"survival model {done} of {len(fits)}", done / len(fits))
     return {fit.name: _read(kept / f"{fit.name}.npz", len(fit.others)) for fit in fits}
-
-
-def _every(fits: Sequence[Fit], workers: int) -> Iterator[tuple[Forecasts, ...]]:
-    if workers <= 1 or len(fits) <= 1:
-        yield from map(_run, fits)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=one_thread) as pool:
-        yield from pool.map(_run, fits)
 
 
 def _write(path: Path, found: Sequence[Forecasts]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inference.models.flow.haar import doubled, haar, inverse_haar
+from inference.models.flow.layers import Block, Convolution, Entry, Exit, activated, normalised
 from inference.settings import Frozen
 
 TISSUES = 3
@@ -29,9 +30,6 @@ LEVELS = 8
 """Outputs at half resolution: three tissues and a change of viable tumour, in two phases."""
 MULTIPLE = 16
 """Extents of the full-resolution input are multiples of this."""
-
-GROUPS = 8
-"""Groups of channels that are normalised together; widths are multiples of it."""
 
 _PRIOR = 0.02
 _FULL_PRECISION_FROM = 2
@@ -55,107 +53,6 @@ class NetworkSettings(Frozen):
     widths: tuple[int, ...] = (32, 64, 96, 128)
     embedding: int = 128
     conditions: int = Field(gt=0, description="length of the vector of conditions")
-
-
-def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Normalise groups of channels and modulate them, in one pass over the voxels.
-
-    Group normalisation (Wu & He 2018) with a scale and a shift of each channel. The layout of `x` is
-    kept: torch's own layer returns channels first, in which convolutions take several times as long.
-
-    Parameters
-    ----------
-    x : Tensor, (batch, channels, z, y, x)
-    scale, shift : Tensor, (batch, channels)
-    """
-    batch, channels = x.shape[:2]
-    place = (batch, channels, 1, 1, 1)
-    full = x.float()
-    # Sums keep to the layout of memory; torch's variance does not, and takes ten times as long.
-    grouped = full.mean(dim=(2, 3, 4)).reshape(batch, GROUPS, -1)
-    middle = grouped.mean(dim=2, keepdim=True).expand_as(grouped).reshape(batch, channels)
-    squares = (full - middle.reshape(place)).square().mean(dim=(2, 3, 4)).reshape(batch, GROUPS, -1)
-    inverse = (squares.mean(dim=2, keepdim=True) + 1e-5).rsqrt()
-    factor = (1.0 + scale.float()) * inverse.expand_as(grouped).reshape(batch, channels)
-    offset = shift.float() - middle * factor
-    return torch.addcmul(offset.reshape(place).to(x.dtype), x, factor.reshape(place).to(x.dtype))
-
-
-def _activated(x: Tensor) -> Tensor:
-    # Gradients need what was there before; without them a copy is a waste.
-    return functional.silu(x, inplace=not torch.is_grad_enabled())
-
-
-class Convolution(nn.Conv3d):
-    """A 3D convolution that oneDNN computes whatever its size.
-
-    For one example on a small grid torch chooses a plain loop, which takes two to eight times as long.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution, (batch, channels, z, y, x)."""
-        known: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        plain = known and x.device.type == "cpu" and x.dtype is torch.float32
-        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not plain:
-            return super().forward(x)
-        assert not isinstance(self.padding, str)  # numbers, wherever this class is used
-        return torch.mkldnn_convolution(
-            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
-        )
-
-
-class Entry(nn.Conv3d):
-    """A convolution of single voxels from a tensor channels first to one with channels innermost.
-
-    As a matrix product it changes the layout at no cost; the convolutions between like channels
-    innermost, and the Haar transform channels first.
-    """
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__(channels, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, width, z, y, x)."""
-        weight = self.weight.flatten(1).T
-        assert self.bias is not None
-        mixed = torch.matmul(x.flatten(2).transpose(1, 2), weight) + self.bias
-        return mixed.reshape(len(x), *x.shape[2:], -1).permute(0, 4, 1, 2, 3)
-
-
-class Exit(nn.Conv3d):
-    """The way back: a convolution of single voxels, the result channels first."""
-
-    def __init__(self, width: int, channels: int) -> None:
-        super().__init__(width, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (batch, channels, z, y, x)."""
-        rows = x.permute(0, 2, 3, 4, 1).reshape(len(x), -1, x.shape[1])
-        weight = self.weight.flatten(1).expand(len(x), -1, -1)
-        assert self.bias is not None
-        mixed = torch.bmm(weight, rows.transpose(1, 2)) + self.bias[:, None]
-        return mixed.reshape(len(x), -1, *x.shape[2:])
-
-
-class _Block(nn.Module):
-    """Normalise, modulate by the conditions, convolve; twice at most, with a residual connection."""
-
-    def __init__(self, width: int, embedding: int, convolutions: int) -> None:
-        super().__init__()
-        self.modulations = nn.ModuleList(nn.Linear(embedding, 2 * width) for _ in range(convolutions))
-        self.convolutions = nn.ModuleList(
-            Convolution(width, width, 3, padding=1) for _ in range(convolutions)
-        )
-        for linear in self.modulations:
-            nn.init.zeros_(linear.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        y = x
-        for modulation, convolution in zip(self.modulations, self.convolutions, strict=True):
-            scale, shift = modulation(embedding).chunk(2, dim=1)
-            y = convolution(_activated(normalised(y, scale, shift)))
-        return x + y
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,18 +184,18 @@ class ChangeNetwork(nn.Module):
             nn.Linear(settings.conditions + 1, e), nn.SiLU(), nn.Linear(e, e), nn.SiLU()
         )
         self.context = Entry(8 * FIELDS + REQUESTS, widths[0])
-        self.context_block = _Block(widths[0], e, 1)
+        self.context_block = Block(widths[0], e, 1)
         self.state = Entry(8 * STATE, widths[0])
-        self.encoders = nn.ModuleList([_Block(widths[0], e, 1)])
+        self.encoders = nn.ModuleList([Block(widths[0], e, 1)])
         self.down = nn.ModuleList()
         for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
             self.down.append(Convolution(narrow, wide, 3, stride=2, padding=1))
-            self.encoders.append(_Block(wide, e, 2))
+            self.encoders.append(Block(wide, e, 2))
         self.up = nn.ModuleList()
         self.decoders = nn.ModuleList()
         for narrow, wide in reversed(list(zip(widths[:-1], widths[1:], strict=True))):
             self.up.append(Convolution(wide, narrow, 1))
-            self.decoders.append(_Block(narrow, e, 2))
+            self.decoders.append(Block(narrow, e, 2))
         # Without a norm at the end what the blocks add up grows until the activation lets nothing through.
         self.last = nn.Linear(e, 2 * widths[0])
         nn.init.zeros_(self.last.weight)
@@ -365,7 +262,7 @@ class ChangeNetwork(nn.Module):
             x = functional.interpolate(up(x), scale_factor=2.0, mode="nearest").to(skip.dtype) + skip
             x = self._at(level, decoder, x, embedding)
         scale, shift = self.last(embedding).chunk(2, dim=1)
-        answer = self.head(_activated(normalised(x, scale, shift))).float()
+        answer = self.head(activated(normalised(x, scale, shift))).float()
         return self._drawn(answer + self._directly(context.seen, state, sigma, embedding), context.prior)
 
     def _directly(self, seen: Tensor, state: Tensor | None, sigma: Tensor, embedding: Tensor) -> Tensor:

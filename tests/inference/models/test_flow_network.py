@@ -7,20 +7,16 @@ from torch.nn import functional
 
 from inference.models.flow.conditions import CONDITIONS, focus, nearest_lesion
 from inference.models.flow.haar import doubled, haar, inverse_haar
+from inference.models.flow.layers import GROUPS, Convolution, Entry, Exit, normalised
 from inference.models.flow.network import (
     FIELDS,
-    GROUPS,
     MULTIPLE,
     REQUEST_FLOOR,
     REQUESTS,
     STATE,
-    Convolution,
     Drawn,
-    Entry,
-    Exit,
     evidence,
     image_change,
-    normalised,
 )
 from inference.models.flow.sampler import SamplerSettings, clean_state, regress, sample
 from tests.builders.flow_bundles import random_network
