@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pydicom
 import pytest
+from pydicom.pixels import apply_rescale
 
 from inference.case import Phase
 from inference.errors import ImplausibleSegmentation
 from inference.models.unet import UnetSegmenter
-from inference.results import Grid, Mask
+from inference.results import Grid, Mask, Voxels
 from inference.simulation.patient import SimulatedPatient, simulate_patient
 from inference.simulation.tissues import Structure
 
@@ -57,3 +61,23 @@ def test_a_chest_has_no_liver_in_the_field_of_view(
     affine[:3, 3] = affine[:3, 3] + first * affine[:3, 0]
     with pytest.raises(ImplausibleSegmentation, match="no liver in the field of view"):
         segmenter.segment_volume(values, Grid(values.shape, affine, "1.2"), "CT")
+
+
+def _single_slice(path: Path) -> tuple[Voxels, Grid]:
+    header = pydicom.dcmread(path)
+    values = apply_rescale(header.pixel_array, header).astype(np.float32)[np.newaxis]
+    row_mm, column_mm = (float(v) for v in header.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, 0] = (0, 0, float(header.SliceThickness))
+    affine[:3, 1] = (0, row_mm, 0)
+    affine[:3, 2] = (column_mm, 0, 0)
+    affine[:3, 3] = [float(v) for v in header.ImagePositionPatient]
+    return values, Grid(values.shape, affine, "1.2")
+
+
+def test_real_slices_of_heart_and_lung_have_no_liver(needs_data, segmenter: UnetSegmenter) -> None:
+    """A study of so few images never comes here; the network itself has to see that there is none."""
+    for path in sorted(needs_data("hcc_tace_seg/first_slices").iterdir()):
+        values, grid = _single_slice(path)
+        with pytest.raises(ImplausibleSegmentation, match="no liver in the field of view"):
+            segmenter.segment_volume(values, grid, "CT")
