@@ -23,15 +23,24 @@ def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """
     batch, channels = x.shape[:2]
     place = (batch, channels, 1, 1, 1)
-    full = x.float()
-    # Sums keep to the layout of memory; torch's variance does not, and takes ten times as long.
-    grouped = full.mean(dim=(2, 3, 4)).reshape(batch, GROUPS, -1)
-    middle = grouped.mean(dim=2, keepdim=True).expand_as(grouped).reshape(batch, channels)
-    squares = (full - middle.reshape(place)).square().mean(dim=(2, 3, 4)).reshape(batch, GROUPS, -1)
-    inverse = (squares.mean(dim=2, keepdim=True) + 1e-5).rsqrt()
-    factor = (1.0 + scale.float()) * inverse.expand_as(grouped).reshape(batch, channels)
-    offset = shift.float() - middle * factor
+    means, variances = (m.reshape(batch, GROUPS, -1) for m in _moments(x.float()))
+    middle = means.mean(dim=2, keepdim=True)
+    spread = (variances + (means - middle).square()).mean(dim=2, keepdim=True)
+    inverse = (spread + 1e-5).rsqrt().expand_as(means).reshape(batch, channels)
+    factor = (1.0 + scale.float()) * inverse
+    offset = shift.float() - middle.expand_as(means).reshape(batch, channels) * factor
     return torch.addcmul(offset.reshape(place).to(x.dtype), x, factor.reshape(place).to(x.dtype))
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel, (batch, channels)."""
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        # Sums keep to the layout of memory; torch's variance does not, and takes ten times as long.
+        mean = x.mean(dim=(2, 3, 4), keepdim=True)
+        return mean.flatten(1), (x - mean).square().mean(dim=(2, 3, 4))
+    # What batch normalisation computes of one example are its moments, without a copy; no gradients.
+    found = [torch.batch_norm_update_stats(one[None], None, None, 0.0) for one in x]
+    return torch.stack([mean for mean, _ in found]), torch.stack([variance for _, variance in found])
 
 
 def activated(x: Tensor) -> Tensor:

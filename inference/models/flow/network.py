@@ -166,7 +166,10 @@ def evidence(state: Tensor, sigma: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
 
 
 def _blurred(x: Tensor) -> Tensor:
-    return functional.avg_pool3d(x, 3, stride=1, padding=1, count_include_pad=False)
+    """Return the mean of the 27 voxels around each, those outside not counted; one axis after another."""
+    for window, rim in (((1, 1, 3), (0, 0, 1)), ((1, 3, 1), (0, 1, 0)), ((3, 1, 1), (1, 0, 0))):
+        x = functional.avg_pool3d(x, window, stride=1, padding=rim, count_include_pad=False)
+    return x
 
 
 class ChangeNetwork(nn.Module):
@@ -263,21 +266,24 @@ class ChangeNetwork(nn.Module):
             x = self._at(level, decoder, x, embedding)
         scale, shift = self.last(embedding).chunk(2, dim=1)
         answer = self.head(activated(normalised(x, scale, shift))).float()
-        return self._drawn(answer + self._directly(context.seen, state, sigma, embedding), context.prior)
+        return self._drawn(self._with_seen(answer, context.seen, state, sigma, embedding), context.prior)
 
-    def _directly(self, seen: Tensor, state: Tensor | None, sigma: Tensor, embedding: Tensor) -> Tensor:
-        """Return the part of the answer that is linear in what is seen, (batch, 40, z/2, y/2, x/2)."""
+    def _with_seen(
+        self, answer: Tensor, seen: Tensor, state: Tensor | None, sigma: Tensor, embedding: Tensor
+    ) -> Tensor:
+        """Add to the answer, (batch, 40, z/2, y/2, x/2), what is linear in what is seen."""
         with torch.autocast(seen.device.type, enabled=False):
-            # Gains and the weights of the evidence scale the small matrix, not the large fields.
             matrix = self.direct.weight.flatten(1) * (1.0 + self.gain(embedding.float()))[:, None]
-            answer = torch.bmm(matrix[..., :_SEEN], seen.float().flatten(2))
-            start = _SEEN
+            # Gains and the weights of the evidence scale the small matrix, not the large fields.
+            parts, fields, start = [matrix[..., :_SEEN]], [seen.float()], _SEEN
             for weight, values in evidence(state, sigma) if state is not None else ():
                 stop = start + values.shape[1]
-                part = matrix[..., start:stop] * weight[:, None, None]
-                answer = torch.baddbmm(answer, part, values.flatten(2))
+                parts.append(matrix[..., start:stop] * weight[:, None, None])
+                fields.append(values)
                 start = stop
-            return answer.reshape(len(seen), -1, *seen.shape[2:])
+            rows = torch.cat(fields, dim=1).flatten(2)
+            total = torch.baddbmm(answer.flatten(2), torch.cat(parts, dim=2), rows)
+            return total.reshape(answer.shape)
 
     def _down(self, level: int, x: Tensor) -> Tensor:
         if level >= _FULL_PRECISION_FROM:

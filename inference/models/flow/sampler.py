@@ -90,6 +90,8 @@ def sample(
             sigma = scheduler.sigmas[step].expand(len(fields)).to(fields.device)
             embedding = network.embedding(conditions, sigma)
             drawn = network.decode(context, state, sigma, embedding)
+            if step == settings.steps - 1:
+                break
             velocity = (state - clean_state(drawn, fields)) / sigma[:, None, None, None, None]
             state = scheduler.step(velocity, timestep, state, return_dict=False)[0]
     assert drawn is not None  # there is at least one step
