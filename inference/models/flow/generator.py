@@ -35,6 +35,7 @@ from inference.models.flow.rendering import (
     free_places,
     held,
     in_crop,
+    outgrown,
     scores_of,
     with_new_lesions,
 )
@@ -377,6 +378,7 @@ class _Drawing:
         prepared, study = self.patient.prepared, self.patient.study
         scores = held(scores_of(answer.logits[0].float().cpu().numpy(), prepared), prepared, request)
         whole = in_crop(scores, answer.levels[0].float().cpu().numpy(), prepared, study.grid.shape)
+        whole = outgrown(whole, study.crop, request)
         new = with_new_lesions(whole.scores, study.crop, request.new_ml, self.patient.luck.sites)
         return Rendered(new, whole.levels)
 

@@ -21,6 +21,8 @@ from inference.results import FloatArray, Labels, Mask, Voxels
 SHARPNESS = 3.0
 """Steepness of the fractions over the scores: tissues have edges, not uniform grey shares."""
 _FAR = 60.0
+_FITS = 1e-3
+"""Share of a lesion, and ml, that may be missing from what was requested."""
 _SMOOTHED_VOXELS = 0.8
 """Deviation of the Gaussian that borders inside a lesion are smoothed with: the network decides in blocks
 of two voxels, tissue does not."""
@@ -69,7 +71,7 @@ def _smoothed(score: Voxels) -> Voxels:
 def held(scores: Scores, prepared: Prepared, request: Request) -> Scores:
     """Shift the scores of each lesion so that its fractions have the requested volumes.
 
-    A volume that does not fit into the surroundings of the lesion is cut to what does.
+    What does not fit into the surroundings of a lesion is left for `outgrown`.
     """
     tumour, viable, lipiodol = scores.tumour.copy(), scores.viable.copy(), scores.lipiodol.copy()
     liver = prepared.fields[2]
@@ -130,6 +132,47 @@ def in_crop(scores: Scores, levels: Voxels, prepared: Prepared, shape: tuple[int
     number = np.zeros(shape, dtype=np.uint8)
     number[prepared.box] = scores.number
     return Rendered(Scores(parts[0], parts[1], parts[2], number), whole)
+
+
+def outgrown(rendered: Rendered, crop: PatientCrop, request: Request) -> Rendered:
+    """Let lesions grow on where their surroundings could not hold what was requested.
+
+    A lesion that fills its surroundings goes on into the liver that is nearest to it and no lesion's, layer
+    by layer; its number goes with it. What the liver cannot hold is cut.
+    """
+    scores = rendered.scores
+    fractions = scores.fractions(crop.liver).reshape(3, -1).astype(np.float64)
+    flat = scores.number.ravel()
+    viable, necrosis, oil = (np.bincount(flat, f * VOXEL_ML, minlength=256) for f in fractions)
+    missing = {
+        n: (
+            request.viable[n] - viable[n],
+            request.necrosis.get(n, 0.0) + request.lipiodol.get(n, 0.0) - necrosis[n] - oil[n],
+            request.lipiodol.get(n, 0.0) - oil[n],
+        )
+        for n in request.viable
+    }
+    missing = {
+        n: ml for n, ml in missing.items() if ml[0] + ml[1] > max(_FITS * (viable[n] + necrosis[n]), _FITS)
+    }
+    if not missing:
+        return rendered
+    tumour, live, lipiodol = scores.tumour.copy(), scores.viable.copy(), scores.lipiodol.copy()
+    number = scores.number.copy()
+    distance, index = ndimage.distance_transform_edt(
+        ~np.isin(crop.lesion, list(missing)), return_indices=True
+    )
+    owner = np.where((number == 0) & (crop.liver > 0), crop.lesion[tuple(index)], 0)
+    for lesion, (viable_ml, dead_ml, oil_ml) in missing.items():
+        region = owner == lesion
+        number[region] = lesion
+        weight = crop.liver[region].astype(np.float64) * VOXEL_ML
+        depth = -distance[region].astype(np.float32)
+        shares, tumour[region] = _shifted(depth, weight, viable_ml + dead_ml)
+        total = weight * shares
+        shares, live[region] = _shifted(depth, total, max(viable_ml, 0.0))
+        _, lipiodol[region] = _shifted(depth, total * (1.0 - shares), max(oil_ml, 0.0))
+    return Rendered(Scores(tumour, live, lipiodol, number), rendered.levels)
 
 
 def with_new_lesions(
