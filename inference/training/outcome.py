@@ -1,4 +1,4 @@
-"""Fit the outcome model: ridge means, rate of new lesions, analogues, copula and conformal factor."""
+"""Fit the outcome model: means, rate of new lesions, analogues, copula and conformal factor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from inference.models.outcome.design import Standardiser, hats
+from inference.models.outcome.design import Standardiser, hats, tree_design
 from inference.models.outcome.model import OutcomeModel, OutcomeSettings, nearest
 from inference.results import FloatArray
 from inference.settings import Frozen, Regimen
@@ -16,6 +16,7 @@ from inference.training.cohort import Cohort
 from inference.training.features import PatientTable
 from inference.training.outcome_regression import fit_means, fit_rate, fold_of
 from inference.training.outcome_rows import Rows, covered, rows_of
+from inference.training.outcome_trees import TreeTraining, grow_trees, share_of_trees
 
 COVERAGE = 0.80
 _TAIL_Z = 1.2815515655446004
@@ -28,6 +29,7 @@ class OutcomeTraining(Frozen):
     neighbours_share: float = 0.12
     fewest_neighbours: int = 20
     most_neighbours: int = 120
+    trees: TreeTraining = TreeTraining()
 
 
 def fit_outcome_model(
@@ -37,7 +39,8 @@ def fit_outcome_model(
 
     The arrays of the model: ``mean``, ``scale``, ``flagged`` of the features; ``shared_intercept``,
     ``shared`` and ``own`` of the means; ``rate_level`` and ``rate`` of new lesions; ``row_mean``,
-    ``row_value``, ``row_regimen``, ``row_month`` of the analogues; ``mixing``, the Cholesky factor of
+    ``row_value``, ``row_regimen``, ``row_month`` of the analogues; ``tree_share`` and the arrays of
+    `inference.models.outcome.trees.Trees`; ``mixing``, the Cholesky factor of
     the correlation of the targets; ``lesion_slope``.
 
     Raises
@@ -53,6 +56,10 @@ def fit_outcome_model(
     fold = fold_of(len(table.ids), settings.seed)[rows.patient]
     scale = np.maximum(rows.value.std(axis=0), 0.1)
     means = fit_means(x, rows, basis, fold, len(names), scale)
+    design = tree_design(x, rows.doses, rows.months, np.eye(len(names))[rows.regimen])
+    grown = grow_trees(design, rows.value, fold, settings.trees, settings.seed)
+    share = share_of_trees(means.out_of_fold, grown.out_of_fold, rows.value)
+    out_of_fold = means.out_of_fold + share * (grown.out_of_fold - means.out_of_fold)
     level, rate = fit_rate(x, rows, basis, len(names))
     per_cell = len(rows.patient) / (len(names) * len(months))
     count = int(
@@ -67,7 +74,12 @@ def fit_outcome_model(
         "own": means.own,
         "rate_level": level,
         "rate": rate,
-        "row_mean": means.out_of_fold,
+        "tree_share": share,
+        "tree_start": grown.trees.start,
+        "tree_feature": grown.trees.feature,
+        "tree_threshold": grown.trees.threshold,
+        "tree_value": grown.trees.value,
+        "row_mean": out_of_fold,
         "row_value": rows.value,
         "row_regimen": rows.regimen.astype(np.float64),
         "row_month": rows.knot.astype(np.float64),

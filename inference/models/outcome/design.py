@@ -78,4 +78,9 @@ def own_design(x: FloatArray, basis: FloatArray) -> FloatArray:
     return np.concatenate([basis, x], axis=1)
 
 
+def tree_design(x: FloatArray, doses: FloatArray, months: FloatArray, regimen: FloatArray) -> FloatArray:
+    """Return what trees see: features, doses, months, and which regimen, (rows, regimens), it is."""
+    return np.concatenate([x, doses, months[:, None], regimen], axis=1)
+
+
 SHARED_FACTORS = 2 + len(DOSE_NAMES)

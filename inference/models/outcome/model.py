@@ -1,9 +1,10 @@
-"""The outcome model: ridge means, and the distribution around them from similar patients.
+"""The outcome model: means by ridge and trees, and the distribution around them from similar patients.
 
-The mean of each target is linear in features, doses and months (a part that all regimens share, and a
-part of each regimen). The distribution at a mean is that of training patients of the same regimen and
-month whose cross-fitted mean was nearest, so that it is skewed, bounded and wide where theirs was
-("analogues"). A conformal factor widens or narrows it until its intervals cover what they say.
+The mean of each target is mixed of two: one linear in features, doses and months (a part that all
+regimens share, and a part of each regimen), and one of boosted trees. The distribution at a mean is that
+of training patients of the same regimen and month whose cross-fitted mean was nearest, so that it is
+skewed, bounded and wide where theirs was ("analogues"). A conformal factor widens or narrows it until
+its intervals cover what they say.
 
 Targets are correlated with each other and over months through a Gaussian copula; its normal numbers
 belong to the patient, so that every regimen is drawn with the same.
@@ -23,8 +24,9 @@ from scipy.special import ndtr
 from scipy.stats import poisson
 
 from inference.errors import ModelError, UnsupportedRegimen
-from inference.models.outcome.design import Standardiser, hats, own_design, shared_design
+from inference.models.outcome.design import Standardiser, hats, own_design, shared_design, tree_design
 from inference.models.outcome.doses import doses_given
+from inference.models.outcome.trees import Trees
 from inference.results import FloatArray
 from inference.settings import Frozen, Regimen
 
@@ -143,6 +145,12 @@ class OutcomeModel:
                 f"the generator was not trained on the regimen {regimen.name}"
             ) from error
 
+    @property
+    def trees(self) -> Trees:
+        """The trees that have a share in the means."""
+        names = ("tree_start", "tree_feature", "tree_threshold", "tree_value")
+        return Trees(*(self.arrays[name] for name in names))
+
     def standardised(self, features: Features) -> FloatArray:
         """Return the features of one patient as a row, (columns,)."""
         a = self.arrays
@@ -163,7 +171,10 @@ class OutcomeModel:
         basis = hats(at, np.array(self.settings.months))
         shared = shared_design(rows, doses, at)
         own = own_design(rows, basis)
-        mean = self.arrays["shared_intercept"] + shared @ self.arrays["shared"] + own @ self.arrays["own"][r]
+        ridge = self.arrays["shared_intercept"] + shared @ self.arrays["shared"] + own @ self.arrays["own"][r]
+        which = np.eye(len(self.settings.regimens))[[r]]
+        grown = self.trees.predict(tree_design(rows, doses, at, which))
+        mean = ridge + self.arrays["tree_share"] * (grown - ridge)
         rate = float(
             np.exp(np.clip(basis @ self.arrays["rate_level"][r] + rows @ self.arrays["rate"], -12, 4))[0]
         )
