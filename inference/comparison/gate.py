@@ -6,31 +6,14 @@ covariates, some estimate is always large.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.stats import chi2
 
 from inference.comparison import burr
 from inference.comparison.burr import SurvivalRows
 from inference.comparison.effects import Layout
+from inference.comparison.results import GlobalTests
 from inference.results import FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalTests:
-    """p of no average effect, of no interaction with any covariate, and of neither.
-
-    `any_effect_p` is the smaller of the two, doubled (Bonferroni).
-    """
-
-    average_effect_p: float
-    heterogeneity_p: float
-
-    @property
-    def any_effect_p(self) -> float:
-        """P of no effect of any kind."""
-        return min(1.0, 2.0 * min(self.average_effect_p, self.heterogeneity_p))
 
 
 def tests_of_effects(

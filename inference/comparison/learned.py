@@ -10,8 +10,9 @@ from inference.comparison import effects, overlap
 from inference.comparison.cohort import ComparisonCohort
 from inference.comparison.confidence import ConfidenceMap
 from inference.comparison.effects import Draws, Scaling
-from inference.comparison.gate import GlobalTests, tests_of_effects
+from inference.comparison.gate import tests_of_effects
 from inference.comparison.overlap import Neighbourhood, Propensity
+from inference.comparison.results import GlobalTests
 from inference.comparison.rule import ComparisonRule
 from inference.results import FloatArray, NotAssessed, Reason
 

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.comparison.gate import GlobalTests
 from inference.comparison.rule import ComparisonRule
 from inference.results import NotAssessed
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalTests:
+    """p of no average effect, of no interaction with any covariate, and of neither.
+
+    `any_effect_p` is the smaller of the two, doubled (Bonferroni).
+    """
+
+    average_effect_p: float
+    heterogeneity_p: float
+
+    @property
+    def any_effect_p(self) -> float:
+        """P of no effect of any kind."""
+        return min(1.0, 2.0 * min(self.average_effect_p, self.heterogeneity_p))
 
 
 @dataclass(frozen=True, slots=True)

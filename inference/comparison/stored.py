@@ -14,9 +14,9 @@ from safetensors.numpy import load_file, save_file
 from inference.bundle_store import bundle_folder, load_metadata, seal
 from inference.comparison.confidence import ConfidenceMap
 from inference.comparison.effects import Draws, Scaling
-from inference.comparison.gate import GlobalTests
 from inference.comparison.learned import LearnedComparison, RegimenData
 from inference.comparison.overlap import Neighbourhood, Propensity
+from inference.comparison.results import GlobalTests
 from inference.comparison.rule import ComparisonRule
 from inference.errors import ModelError
 from inference.results import BundleInfo

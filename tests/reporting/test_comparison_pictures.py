@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inference.comparison.gate import GlobalTests
 from inference.comparison.results import (
     EValue,
+    GlobalTests,
     HiddenConfounding,
     Interval,
     PairBenefit,
