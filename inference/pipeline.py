@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.bundle_store import BundleKind
-from inference.case import Case, ClinicalRecord
+from inference.case import Case, ClinicalRecord, SeriesRole
 from inference.clinical.summary import summarise, with_imaging
 from inference.comparison.stored import ComparisonModel
 from inference.errors import ModelError
@@ -233,7 +233,16 @@ def run(
         points = check_images(baseline, segmentation, points, bundles.outliner)
     clinical = with_imaging(case.clinical, lesions, liver_ml(segmentation.labels, baseline.primary.grid))
     with stages.stage("survive", "predicting survival", 0.94):
-        seen = describe(baseline, segmentation, clinical, courses, bundles.image_vectors, bundles.survival)
+        angiographies = [series for series in case.series if series.role is SeriesRole.DSA]
+        seen = describe(
+            baseline,
+            segmentation,
+            clinical,
+            courses,
+            bundles.image_vectors,
+            bundles.survival,
+            angiographies,
+        )
         survival = survive(clinical, lesions, settings, bundles.survival, seen.evidence)
     with stages.stage("compare", "comparing regimens", 0.97):
         compared = _compare(clinical, survival, settings, bundles, courses)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydicom.dataset import Dataset
 
 MANUFACTURER = "Hepatocast"
 """Manufacturer (0008,0070) of every object this product makes."""
 
 
-def is_made_here(header: Dataset) -> bool:
+def is_made_here(header: Dataset | Mapping[str, object]) -> bool:
     """Whether this product is the last maker of an object.
 
     Only the equipment that made the object counts (General Equipment, PS3.3 C.7.5.1). A segmentation

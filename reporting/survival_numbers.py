@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from matplotlib.figure import Figure
 
-from inference.clinical.variables import VARIABLES
+from inference.clinical.variables import title_of
 from inference.results import RegimenForecast, StudyResults, SurvivalBasis, SurvivalCurve
 from reporting import drawing
 from reporting.chart_style import heading_of, style_of
@@ -61,16 +61,12 @@ def _probability(curve: SurvivalCurve, months: int) -> str:
 def basis_words(basis: SurvivalBasis) -> str:
     """Say what moved the hazard most, and how far the networks were open for what."""
     most = sorted(basis.log_hazard.items(), key=lambda item: (-abs(item[1]), item[0]))[:_MOST_NAMED]
-    moved = ", ".join(f"{_title(n)} (x {math.exp(v):.2f})" for n, v in most if abs(v) >= _SMALLEST)
+    moved = ", ".join(f"{title_of(n)} (x {math.exp(v):.2f})" for n, v in most if abs(v) >= _SMALLEST)
     text = f"The hazard was moved most by: {moved or 'nothing'}."
     if basis.networks > 0 and basis.gates:
         gates = ", ".join(f"{name} {share:.0%}" for name, share in basis.gates.items())
         text += f" The networks have a weight of {basis.networks:.0%} and are open for {gates}."
     return text
-
-
-def _title(name: str) -> str:
-    return VARIABLES[name].title if name in VARIABLES else name.replace("_", " ")
 
 
 def survival_numbers_picture(results: StudyResults) -> RgbArray:

@@ -46,7 +46,9 @@ def cohort() -> None:
 
     3. `hepatocast cohort check cohort/` says whether the cohort is whole, and what it holds;
 
-    4. `hepatocast train generator cohort/ --out my_bundle/` learns from its training patients, and
+    4. `hepatocast cohort split cohort/ --external "Hospital B"` divides it in another way;
+
+    5. `hepatocast train generator cohort/ --out my_bundle/` learns from its training patients, and
     `hepatocast evaluate --model generator --bundle my_bundle/ --cohort cohort/ ...` measures on its test
     patients.
     """
@@ -89,6 +91,27 @@ def prepare(
         Path | None,
         typer.Option(help="CSV (key, patient_id, issuer) when the table has keys of its own for patients."),
     ] = None,
+    laboratory: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of laboratory values over time: patient_id, issuer, date, variable (with its unit in "
+            "brackets), value. Those up to the day of the baseline study are kept."
+        ),
+    ] = None,
+    text_encoder: Annotated[
+        str,
+        typer.Option(
+            help="Keep reports in the baseline studies as vectors of this encoder, such as 'hashed n-grams'; "
+            "without it no report is read."
+        ),
+    ] = "",
+    reports: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of reports and operation notes that are no DICOM objects: patient_id, issuer, date, "
+            "file. Those up to the day of the baseline study are kept; needs --text-encoder."
+        ),
+    ] = None,
     minimum_patients: Annotated[
         int, typer.Option(min=4, help="Refuse to divide fewer patients than this.")
     ] = 20,
@@ -107,6 +130,10 @@ def prepare(
     Volumes and response (RECIST 1.1, mRECIST) are measured on each study's own images. All problems of
     the table are listed at once, before any image is read.
 
+    Angiographies (XA) in the baseline studies, reports and laboratory values become part of the cohort too,
+    as vectors and numbers, for `hepatocast train survival`; what is not from before the treatment is left
+    out.
+
     Patients get pseudonyms; the cohort and its report hold no identifier, date or UID. report.md says who
     was left out and why, registration.png shows every pair.
 
@@ -114,15 +141,18 @@ def prepare(
     """
     from dicom_node.settings import load_settings
     from inference.errors import TrainingDataError
+    from inference.training.cohort_split import SplitSettings
     from inference.training.site_archive import read_keys
     from inference.training.site_cohort import SiteOrder, prepare_site_cohort
+    from inference.training.site_evidence import EvidenceOrder
     from inference.training.site_patient import SiteSettings
     from inference.training.site_report import write_report
-    from inference.training.site_splits import SplitSettings
     from inference.training.site_table import TableRefused
 
     if modality not in ("CT", "MR"):
         raise typer.BadParameter("must be CT or MR", param_hint="--modality")
+    if reports is not None and not text_encoder:
+        raise typer.BadParameter("name the encoder of the reports", param_hint="--text-encoder")
     settings = SiteSettings.model_validate({"modality": modality, "registration": {"modality": modality}})
     site = load_settings(config or [])
     models = _Models(site)
@@ -137,6 +167,7 @@ def prepare(
         segmenter=models.segmenter(segmentation),
         reader=models.phase_reader(),
         workers=workers,
+        evidence=EvidenceOrder(laboratory, reports, text_encoder),
     )
     splits = SplitSettings(minimum_patients=minimum_patients, seed=seed)
     try:
@@ -213,6 +244,45 @@ def _show_problems(problems: tuple[Problem, ...]) -> None:
         shown.add_row(str(problem.row) if problem.row else "-", problem.column, problem.reason)
     Console(stderr=True).print(shown)
     typer.echo(f"hepatocast: {len(problems)} problem(s) in the table; no image was read", err=True)
+
+
+@app.command("split")
+def split(
+    folder: Annotated[Path, typer.Argument(help="Folder of a prepared cohort.")],
+    external: Annotated[
+        list[str] | None,
+        typer.Option(help="Centre that no training sees, kept as an external set; several times."),
+    ] = None,
+    test_share: Annotated[float, typer.Option(min=0.05, max=0.95, help="Test patients, of all.")] = 0.3,
+    validation_share: Annotated[
+        float, typer.Option(min=0.05, max=0.95, help="Validation patients, of those that are not test.")
+    ] = 0.15,
+    minimum_patients: Annotated[
+        int, typer.Option(min=4, help="Refuse to divide fewer patients than this.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and patients give the same division.")] = 0,
+) -> None:
+    """Divide a cohort by patient into training, validation and test, alike in centre and regimen.
+
+    Writes split.csv into the cohort, by which all that is trained and evaluated goes from then on. Centres
+    named with --external are left out of training altogether; `hepatocast arms` measures on each of them.
+    The digest of the cohort changes: what was trained under another division counts as trained on another
+    cohort, since it may have seen the present test patients.
+
+    Example: hepatocast cohort split cohort/ --external "Hospital B" --seed 1
+    """
+    from inference.training.cohort import Cohort
+    from inference.training.cohort_split import SplitSettings, write_split
+
+    settings = SplitSettings(
+        test_share=test_share,
+        validation_share=validation_share,
+        minimum_patients=minimum_patients,
+        seed=seed,
+    )
+    found = write_split(Cohort.open(folder), settings, frozenset(external or ()))
+    for (centre, name), rows in found.patients.groupby(["centre", "split"]):
+        typer.echo(f"{centre}, {name}: {len(rows)}")
 
 
 @app.command("redraw")

@@ -67,6 +67,8 @@ def arms(
     and the survival models are cross-validated. A real follow-up exists only of those who lived to have it:
     all four arms are measured from its month on, and three of them from the start of treatment too.
 
+    Centres that `hepatocast cohort split --external` keeps apart are external sets, as other cohorts are.
+
     What was computed stays in the folder work of OUT, and the same command goes on where it was stopped.
 
     Example: hepatocast arms cohort/ --generator my_generator/ --vectors my_vectors/ --external shifted/
@@ -79,6 +81,7 @@ def arms(
     from inference.evaluation.arms.plan import VIRTUAL_MONTHS, ArmsPlan, with_steps
     from inference.evaluation.arms.run import ArmsRequest, evaluate_arms
     from inference.training.cohort import Cohort
+    from inference.training.cohort_split import external_sets
 
     plan = ArmsPlan(
         patients=patients,
@@ -91,7 +94,9 @@ def arms(
     )
     regimens = {r.id: r for r in load_settings(config or []).regimens}
     others = tuple(Cohort.open(folder) for folder in external or [])
-    request = ArmsRequest(Cohort.open(cohort), others, generator, vectors, regimens, plan)
+    opened = Cohort.open(cohort)
+    sets = (*external_sets(opened), *others)
+    request = ArmsRequest(opened, sets, generator, vectors, regimens, plan)
     with progress_bar("arms", quiet=quiet) as progress:
         report = evaluate_arms(request, out, workers, progress)
     write_arms(out, report)

@@ -87,52 +87,42 @@ def selection(
     )
 
 
-def vit(
-    cohort: _Cohort,
-    out: _Out,
-    landmark: _Landmark = 3.0,
-    steps: _Steps = 400,
-    seed: _Seed = 0,
-    quiet: _Quiet = False,
-) -> None:
+def _comparator(architecture: str, help_text: str) -> Callable[..., None]:
+    """Return the command that trains one comparator of SELECTION."""
+
+    def command(
+        cohort: _Cohort,
+        out: _Out,
+        landmark: _Landmark = 3.0,
+        steps: _Steps = 400,
+        seed: _Seed = 0,
+        quiet: _Quiet = False,
+    ) -> None:
+        from inference.training.seed_systems.cohort_models import train_cohort_models
+
+        asked = (landmark, steps, seed)
+        _cohort_models(train_cohort_models, architecture, cohort, out, asked, quiet=quiet)
+
+    command.__name__, command.__doc__ = architecture, help_text
+    return command
+
+
+vit = _comparator(
+    "vit",
     """Train a vision transformer of images alone for each cohort of SELECTION, as its comparator.
 
     Example: hepatocast train vit cohort_ct/ --out vit_ct/
-    """
-    from inference.models.second_opinions.cohort_networks import Architecture
-    from inference.training.seed_systems.cohort_models import train_cohort_models
-
-    _cohort_models(
-        train_cohort_models, str(Architecture.VIT), cohort, out, (landmark, steps, seed), quiet=quiet
-    )
-
-
-def resnet_logistic(
-    cohort: _Cohort,
-    out: _Out,
-    landmark: _Landmark = 3.0,
-    steps: _Steps = 400,
-    seed: _Seed = 0,
-    quiet: _Quiet = False,
-) -> None:
+    """,
+)
+resnet_logistic = _comparator(
+    "resnet_logistic",
     """Train a residual network with logistic regression for each cohort of SELECTION, as its comparator.
 
     The network learns from the images alone; a logistic regression joins its features with clinical values.
 
     Example: hepatocast train resnet-logistic cohort_ct/ --out resnet_logistic_ct/
-    """
-    from inference.models.second_opinions.cohort_networks import Architecture
-    from inference.training.seed_systems.cohort_models import train_cohort_models
-
-    _cohort_models(
-        train_cohort_models,
-        str(Architecture.RESNET_LOGISTIC),
-        cohort,
-        out,
-        (landmark, steps, seed),
-        quiet=quiet,
-    )
-
+    """,
+)
 
 COMMANDS: tuple[Callable[..., None], ...] = (delicaite, selection, vit, resnet_logistic)
 """Commands of this file; ``hepatocast train`` registers each under its name."""

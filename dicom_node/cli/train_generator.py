@@ -31,6 +31,10 @@ def generator(
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed and cohort give the same model.")
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(help="Part of the training patients that is not looked at, such as 1/3; see below."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train the generator of virtual follow-up images, and write its bundle.
@@ -43,6 +47,10 @@ def generator(
     A run that was stopped continues from its checkpoint when the command is given again; checkpoints and
     learning curves are in the folder OUT.work.
 
+    A survival model that shall learn from virtual follow-ups needs them of patients whom the generator never
+    saw: with --leave-out 1/3, 2/3 and 3/3 three generators are trained that together draw everybody for
+    `hepatocast train survival`.
+
     COHORT is a folder made by "hepatocast simulate", or by "hepatocast cohort" from a site's own studies.
 
     Example: hepatocast train generator cohort_ct/ cohort_mr/ --out my_generator/
@@ -53,6 +61,7 @@ def generator(
 
     from dicom_node.settings import load_settings
     from inference.training.cohort import Cohort
+    from inference.training.cohort_split import leaving_out
     from inference.training.generator import train_generator
     from inference.training.generator_losses import GeneratorTraining
 
@@ -70,6 +79,8 @@ def generator(
         wrong = error.errors()[0]
         raise typer.BadParameter(str(wrong["msg"]), param_hint=f"--{wrong['loc'][0]}") from error
     cohorts = [Cohort.open(folder) for folder in cohort]
+    if leave_out is not None:
+        cohorts = [leaving_out(c, leave_out) for c in cohorts]
     with progress_bar("training the generator", quiet=quiet) as progress:
         metadata = train_generator(cohorts, out, table, settings, progress)
     for modality in (c["modality"] for c in metadata["cohorts"]):

@@ -169,3 +169,8 @@ _BODY = (
 
 BODY: Mapping[str, Variable] = {v.name: v for v in _BODY}
 """What sources may give beside the variables; no score and no model uses them."""
+
+
+def title_of(name: str) -> str:
+    """Return what people call a variable; the words of the name where it is no clinical variable."""
+    return VARIABLES[name].title if name in VARIABLES else name.replace("_", " ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,35 +10,28 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydicom.dataset import Dataset
 
-from inference.case import Phase
 from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
 from inference.evaluation.forecasts import Detail, Forecast, Question, category_of, class_index
-from inference.evaluation.maps import BaselineLesions, crop_grid, crop_tissue, response_on_map
+from inference.evaluation.maps import BaselineLesions, response_on_map
 from inference.evaluation.measures import Sampling
-from inference.imaging.measurement import lesion_id
 from inference.models.protocols import Generator
 from inference.randomness import RandomStreams
 from inference.results import (
     Baseline,
-    BundleInfo,
     GeneratedCourse,
     GeneratedTimePoint,
-    Grid,
     Labels,
-    Lesion,
     Segmentation,
-    SeriesVolume,
     Tissue,
     TissueMap,
 )
 from inference.settings import PipelineSettings, Regimen
 from inference.stages.generate import SharesPreparation
-from inference.training.cohort import NO_VALUE, SPACING_MM, CohortInfo, PatientImages
+from inference.training.cohort import NO_VALUE, CohortInfo, PatientImages
+from inference.training.crop_study import as_study, course_streams
 from inference.training.crop_volumes import tissue_ml
 
-AIR = {"CT": -1000, "MR": 0}
 REDRAWS = "redraws.csv"
 REDRAW_COLUMNS = (
     "patient_id",
@@ -116,14 +108,6 @@ class GeneratorForecaster:
         return measured(question, fractions, images, requested_viable_ml=np.array(requested))
 
 
-def course_streams(streams: RandomStreams, patient_id: str, courses: int) -> list[RandomStreams]:
-    """Return the streams of each course of a patient, the same for all regimens and months."""
-    return [
-        RandomStreams(int(streams.derive("course", patient_id, course).integers(2**62)))
-        for course in range(courses)
-    ]
-
-
 def _redrawn(
     generator: Generator, baseline: Baseline, segmentation: Segmentation, each: Sequence[RandomStreams]
 ) -> Iterator[Generator]:
@@ -172,42 +156,6 @@ def measured(
 
 
 # ------------------------------------------------------------------ a crop as a study
-
-
-def as_study(patient: PatientImages, info: CohortInfo) -> tuple[Baseline, Segmentation]:
-    """Return the crop of a patient as the pipeline's baseline and segmentation."""
-    z, y, x = patient.lesion.shape
-    grid = crop_grid((z, y, x))
-    volumes = tuple(
-        _series(image, phase, grid, info) for image, phase in zip(patient.images, info.phases, strict=True)
-    )
-    labels = crop_tissue(patient.fractions, patient.lesion, patient.liver)
-    numbers = np.unique(labels.lesion[labels.lesion > 0]).tolist()
-    lesions = tuple(Lesion(int(n), lesion_id(int(n))) for n in numbers)
-    source = BundleInfo("prepared cohort", "1", info.sha256, str(info.origin))
-    segmentation = Segmentation(labels, lesions, source, None)
-    return Baseline("2.25.1", volumes, ()), segmentation
-
-
-def _series(image: npt.NDArray[np.int16], phase: str, grid: Grid, info: CohortInfo) -> SeriesVolume:
-    slices = len(image)
-    stored = np.where(image == NO_VALUE, AIR[info.modality], image).astype(np.int32)
-    header = Dataset()
-    header.Modality = info.modality
-    header.SliceThickness = str(SPACING_MM)
-    uid = "2.25." + str(int(hashlib.sha256(phase.encode()).hexdigest()[:16], 16))
-    ones = np.ones(slices)
-    return SeriesVolume(
-        uid,
-        info.modality,
-        Phase(phase),
-        "prepared cohort",
-        grid,
-        stored,
-        ones,
-        0.0 * ones,
-        (header,) * slices,
-    )
 
 
 def _on_trajectory(course: GeneratedCourse, months: float) -> float:

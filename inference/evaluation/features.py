@@ -17,9 +17,9 @@ from scipy import ndimage
 
 from inference.case import ClinicalRecord
 from inference.clinical.variables import VARIABLES, Kind
-from inference.evaluation.maps import HALF
 from inference.results import FloatArray
 from inference.training.cohort import NO_VALUE, SPACING_MM, PatientImages
+from inference.training.crop_study import HALF
 from inference.training.crop_volumes import VOXEL_ML, tissue_ml
 
 BIN_HU = 25.0

@@ -18,12 +18,12 @@ from inference.evaluation.generator_output import (
 )
 from inference.evaluation.generator_report import summarise
 from inference.evaluation.generator_run import prepare, run
-from inference.evaluation.kept_scores import claim
 from inference.evaluation.questions import Plan
 from inference.models.protocols import Progress, within
 from inference.randomness import RandomStreams
 from inference.results import BundleInfo
 from inference.training.cohort import Cohort, CohortInfo
+from inference.training.kept_work import claim
 
 OpenModels = Callable[[CohortInfo], Sequence[Forecaster]]
 """Returns the learned and mechanistic models for a cohort, the one that is judged first."""

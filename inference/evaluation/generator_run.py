@@ -14,7 +14,6 @@ from inference.evaluation.forecasts import Forecaster
 from inference.evaluation.kept_scores import read_patient, write_patient
 from inference.evaluation.measures import IntArray
 from inference.evaluation.patient_scores import TRUE, Context, Scorer, Slices, slices_of
-from inference.evaluation.processes import in_order
 from inference.evaluation.questions import Asked, Plan, choose, follow_up
 from inference.evaluation.response_model import LogisticResponse
 from inference.evaluation.scoring import table
@@ -24,6 +23,7 @@ from inference.models.protocols import Progress
 from inference.randomness import RandomStreams
 from inference.results import FloatArray
 from inference.training.cohort import Cohort, CohortInfo, Split
+from inference.training.processes import in_order
 
 _AT_ONCE = 4
 """Patients for which the models are sent to a process again; a few, so that progress is seen."""

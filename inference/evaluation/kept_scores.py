@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,29 +13,6 @@ from inference.evaluation.patient_scores import Answer, PatientScores
 from inference.evaluation.scoring import Scores
 
 _TRUE = "true"
-
-
-def claim(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Make a folder for one evaluation, or find that of the same one.
-
-    Parameters
-    ----------
-    asked : mapping
-        Everything that decides the scores, for JSON.
-
-    Raises
-    ------
-    TrainingDataError
-        The folder belongs to another evaluation.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "evaluation.json"
-    text = json.dumps(asked, indent=1, sort_keys=True, default=str) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
-        raise TrainingDataError(
-            f"{folder.name} holds the scores of another evaluation; remove that folder, or give another --out"
-        )
-    path.write_text(text, encoding="utf-8")
 
 
 def write_patient(path: Path, scores: PatientScores) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inference.bundle_store import BundleDescription
-from inference.evaluation.adapters import GeneratorForecaster, as_study, course_streams
+from inference.evaluation.adapters import GeneratorForecaster
 from inference.evaluation.baselines import class_by_size
 from inference.evaluation.forecasts import Detail, Forecast, Forecaster, Question
 from inference.evaluation.generator_report import REGRESSION
@@ -20,6 +20,7 @@ from inference.randomness import RandomStreams
 from inference.results import ResponseCategory
 from inference.settings import Regimen
 from inference.training.cohort import CohortInfo
+from inference.training.crop_study import as_study, course_streams
 from inference.training.crop_volumes import tissue_ml
 
 LEARNED = "learned generator"

@@ -10,16 +10,13 @@ from scipy import ndimage
 
 from inference.clinical.response import MEASURABLE_MM, Target, mrecist_category, select_targets
 from inference.imaging.measurement import lesion_id, measure_lesions
-from inference.results import Box, Grid, Labels, Mask, ResponseCategory, Tissue, TissueMap
+from inference.results import Labels, Mask, ResponseCategory
 from inference.training.cohort import SPACING_MM
-
-HALF = 128
-"""A voxel of which this much is tumour (of 255) is tumour."""
+from inference.training.crop_study import HALF, crop_grid, crop_tissue
 
 SMALLEST_NEW_ML = 0.5
 """A part that touches no lesion of the baseline and is smaller than this (a ball of 10 mm) is not new."""
 
-_TISSUES = np.array([Tissue.VIABLE, Tissue.NECROSIS, Tissue.LIPIODOL], dtype=np.uint8)
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -48,29 +45,6 @@ class MapResponse:
 
     viable_mm: float
     mrecist: ResponseCategory
-
-
-def crop_grid(shape: tuple[int, int, int]) -> Grid:
-    """Return the grid of a crop: isotropic, z towards the head, y towards the back, x towards the left."""
-    affine = np.zeros((4, 4))
-    affine[2, 0] = affine[1, 1] = affine[0, 2] = SPACING_MM
-    affine[3, 3] = 1.0
-    return Grid(shape, affine, "crop")
-
-
-def crop_tissue(fractions: Labels, lesion: Labels, liver: Labels) -> TissueMap:
-    """Return the tissue map of fractions: a voxel is tumour from one half, and of its largest part.
-
-    Parameters
-    ----------
-    fractions : array of uint8, (3, z, y, x)
-    lesion, liver : array of uint8, (z, y, x)
-    """
-    z, y, x = lesion.shape
-    tumour = fractions.sum(axis=0, dtype=np.int32) >= HALF
-    kinds = _TISSUES[np.argmax(fractions, axis=0)]
-    tissue = np.where(tumour, kinds, np.where(liver >= HALF, np.uint8(Tissue.LIVER), np.uint8(0)))
-    return TissueMap(Box((0, 0, 0), (z, y, x)), tissue.astype(np.uint8), np.where(tumour, lesion, 0))
 
 
 @dataclass(frozen=True, slots=True)

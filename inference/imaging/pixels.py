@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from inference.errors import PixelsUnreadable
 from inference.imaging.attributes import number
+from inference.imaging.limits import check_image
 from inference.results import SeriesVolume, StoredValues
 
 _UNDECODABLE = (
@@ -21,6 +22,7 @@ _UNDECODABLE = (
     OSError,
     EOFError,
     TypeError,
+    MemoryError,
 )
 
 
@@ -34,12 +36,14 @@ def stored_values(path: Path) -> StoredValues:
     Raises
     ------
     PixelsUnreadable
-        No decoder reads it, it is damaged, or it is no single monochrome frame.
+        No decoder reads it, it is damaged, it claims more than an image can be, or it is no single
+        monochrome frame.
     """
     syntax = "unknown"
     try:
         dataset = pydicom.dcmread(path)
         syntax = dataset.file_meta.TransferSyntaxUID.name
+        check_image(dataset)
         pixels = np.asarray(dataset.pixel_array)
     except _UNDECODABLE as error:
         raise PixelsUnreadable(

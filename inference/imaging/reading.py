@@ -13,7 +13,8 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from inference.case import Case, ClinicalRecord, Instance, LeftOut, Series
-from inference.errors import RejectedInput
+from inference.errors import PixelsUnreadable, RejectedInput
+from inference.imaging.limits import check_inflation
 from inference.provenance import is_made_here
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ _BROKEN_FILE = (
     NotImplementedError,
     struct.error,
     zlib.error,
+    RecursionError,
+    MemoryError,
 )
 
 
@@ -105,6 +108,7 @@ def _files(paths: Path | Iterable[Path]) -> Iterator[Path]:
 def _read(path: Path) -> Instance | LeftOut | None:
     """Return an instance, why a DICOM file was left out, or None for what is not DICOM."""
     try:
+        check_inflation(path)
         header = pydicom.dcmread(path, stop_before_pixels=True)
         missing = [k for k in _REQUIRED if k not in header]
         values = {k: str(header.get(k) or "") for k in _REQUIRED}
@@ -113,6 +117,8 @@ def _read(path: Path) -> Instance | LeftOut | None:
             header.get(keyword)
     except InvalidDicomError:
         return None
+    except PixelsUnreadable as error:
+        return LeftOut(path, str(error))
     except _BROKEN_FILE as error:
         return LeftOut(path, f"the file is damaged ({type(error).__name__})")
     if missing:

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file
 from inference.bundle_store import bundle_folder, load_metadata
 from inference.case import ClinicalRecord
 from inference.clinical.summary import with_imaging
-from inference.clinical.variables import VARIABLES
+from inference.clinical.variables import title_of
 from inference.errors import ModelError
 from inference.models.cox_design import COVARIATES, covariate_row
 from inference.models.evidence import CLINICAL_ONLY, NOTHING_MORE, Evidence, EvidenceWanted
@@ -276,7 +276,7 @@ def _most_wanted(model: EndpointModel, raw: FloatArray, count: int = 3) -> list[
     """Titles of the missing variables with the largest coefficients."""
     variables = [variable for variable, _ in COVARIATES.values()]
     order = np.argsort(-np.abs(model.beta), kind="stable")
-    return [VARIABLES[variables[i]].title for i in order if np.isnan(raw[i])][:count]
+    return [title_of(variables[i]) for i in order if np.isnan(raw[i])][:count]
 
 
 def load_cox_model(bundle: str | Path = DEFAULT_BUNDLE) -> CoxSurvivalModel:

@@ -1,4 +1,7 @@
-"""What is known of one patient beside clinical values and lesions: images and reports as vectors."""
+"""What is known of one patient beside clinical values and lesions: images, angiographies, reports as vectors.
+
+Laboratory values over time come with the clinical record.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +45,27 @@ class ImageEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class AngiogramEvidence:
+    """Angiographies of one patient from before the treatment as vectors.
+
+    Attributes
+    ----------
+    encoder : str
+        Name of what made the vectors; those of different encoders cannot be compared.
+    vectors : array of float32, (runs, width)
+    """
+
+    encoder: str
+    vectors: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """Any part may be missing."""
 
     images: ImageEvidence | None = None
     texts: tuple[TextToken, ...] = ()
+    angiographies: AngiogramEvidence | None = None
 
 
 NOTHING_MORE = Evidence()
@@ -62,10 +81,13 @@ class EvidenceWanted:
         SHA-256 of the bundle whose image vectors it was trained with; empty where it takes none.
     text_encoder : str
         Name of the encoder whose text vectors it was trained with; empty where it takes none.
+    angiogram_encoder : str
+        Name of the encoder whose vectors of angiographies it was trained with; empty where it takes none.
     """
 
     image_encoder: str = ""
     text_encoder: str = ""
+    angiogram_encoder: str = ""
 
 
 CLINICAL_ONLY = EvidenceWanted()

@@ -15,11 +15,13 @@ class SurvivalBasis:
     Attributes
     ----------
     log_hazard : mapping of str to float
-        What each variable adds to the logarithm of the hazard in the linear part.
+        What each variable adds to the logarithm of the hazard in the linear part, and what laboratory values
+        over time, texts, angiographies and images add to it.
     attention : mapping of str to float
         Share of each variable in what the networks take of the clinical values; empty without networks.
     gates : mapping of str to float
-        How far the networks open for clinical values, text, images and regimen, 0 to 1; 0 where missing.
+        How far the networks open for clinical values, text, images, regimen, and laboratory values over
+        time and angiographies where they take them, 0 to 1; 0 where missing.
     networks : float
         Weight of the networks beside the linear part; 0 where they add nothing.
     """

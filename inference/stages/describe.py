@@ -1,4 +1,4 @@
-"""Describe the images and reports of a patient as the vectors that the survival model was trained with."""
+"""Describe images, angiographies and reports as the vectors that the survival model was trained with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from inference.case import ClinicalRecord
+from inference.case import ClinicalRecord, Series
 from inference.errors import ModelError
-from inference.models.evidence import Evidence, EvidenceWanted, ImageEvidence
+from inference.models.angiography import describe_angiographies
+from inference.models.evidence import AngiogramEvidence, Evidence, EvidenceWanted, ImageEvidence
 from inference.models.protocols import ImageDescriber, SurvivalModel
 from inference.results import Baseline, GeneratedCourse, Segmentation
 
@@ -38,6 +39,7 @@ def describe(
     courses: Sequence[GeneratedCourse],
     describer: ImageDescriber | None,
     model: SurvivalModel,
+    angiographies: Sequence[Series] = (),
 ) -> Described:
     """Return the vectors that a survival model takes; nothing is computed for a model that takes none.
 
@@ -50,6 +52,8 @@ def describe(
         One for each regimen; a regimen under which nothing was drawn has the baseline alone.
     describer : ImageDescriber or None
         None where no image encoder is active.
+    angiographies : sequence of Series
+        Those of the study, of modality XA.
     """
     wanted = model.wants
     texts = tuple(token for token in clinical.texts if token.encoder == wanted.text_encoder)
@@ -65,10 +69,30 @@ def describe(
         notes.append(
             "The reports of the study were encoded by another encoder than that of the survival model."
         )
+    runs, note = _runs(wanted, angiographies)
+    notes += note
     return Described(
-        {course.regimen_id: Evidence(seen, texts) for course, seen in zip(courses, images, strict=True)},
+        {
+            course.regimen_id: Evidence(seen, texts, runs)
+            for course, seen in zip(courses, images, strict=True)
+        },
         tuple(notes),
     )
+
+
+def _runs(
+    wanted: EvidenceWanted, angiographies: Sequence[Series]
+) -> tuple[AngiogramEvidence | None, tuple[str, ...]]:
+    if not wanted.angiogram_encoder or not angiographies:
+        return None, ()
+    found = describe_angiographies(i.path for series in angiographies for i in series.instances)
+    if found is None:
+        return None, ("No angiography of the study could be read, and the survival forecast has none.",)
+    if found.encoder != wanted.angiogram_encoder:
+        return None, (
+            "The survival model was trained with angiographies of another encoder, and takes none here.",
+        )
+    return found, ()
 
 
 def _refusal(wanted: EvidenceWanted, describer: ImageDescriber | None, modality: str) -> str | None:

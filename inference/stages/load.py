@@ -20,6 +20,7 @@ from inference.imaging.geometry import (
     tilt_degrees,
     volume_affine,
 )
+from inference.imaging.limits import check_series
 from inference.imaging.phase_conclusion import rejected_as_same_phase, rejection, with_settled
 from inference.imaging.phase_evidence import PhaseReader, SeriesEvidence, evidence_of, settle, with_image
 from inference.imaging.pixels import rescale, stored_values
@@ -207,6 +208,8 @@ def _volume(chosen: ChosenSeries, selection: Selection, warnings: list[str]) -> 
     series = chosen.series
     planes = [plane_of(i.header) for i in series.instances]
     check_parallel(planes)
+    rows, columns = (max(_size(i, keyword) for i in series.instances) for keyword in ("Rows", "Columns"))
+    check_series(rows, columns, len(planes))
     stored = [_decode(i) for i in series.instances]
     kept = _one_at_each_position(planes, stored, warnings)
     affine = volume_affine([planes[k] for k in kept])
@@ -231,6 +234,11 @@ def _volume(chosen: ChosenSeries, selection: Selection, warnings: list[str]) -> 
         intercept=scaling[:, 1],
         headers=tuple(i.header for i in instances),
     )
+
+
+def _size(instance: Instance, keyword: str) -> int:
+    value = instance.header.get(keyword)
+    return value if isinstance(value, int) else 0
 
 
 def _decode(instance: Instance) -> StoredValues:

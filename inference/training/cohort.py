@@ -8,6 +8,10 @@ in. A cohort is a folder:
     outcomes.csv          one row a patient, regimen and month: volumes and response (`OUTCOME_COLUMNS`)
     images/PATIENT.npz    baseline and follow-ups as crops (`PatientImages`)
 
+It may also hold ``split.csv`` (patient_id, split), a division that replaces that of ``patients.csv``, see
+`inference.training.cohort_split`; and laboratory values over time, and texts and angiographies as vectors,
+see `inference.training.cohort_evidence`.
+
 Crops are isotropic and liver-centred, in the order (z, y, x) with z towards the head, y towards the
 back and x towards the patient's left.
 """
@@ -37,6 +41,11 @@ SPACING_MM = 2.25
 """Voxel size of a crop along each axis."""
 CROP = (96, 96, 96)
 """Voxels of a crop, (z, y, x): 216 mm a side."""
+BESIDE = ("laboratory.csv", "texts.npz", "angiographies.npz")
+"""Files that a cohort may hold beside its tables and images."""
+SPLIT_FILE = "split.csv"
+EXTERNAL = "external"
+"""Beginning of the splits of patients from centres that no training sees."""
 NO_VALUE = -32768
 """Stored where a phase was not acquired, or a voxel lies outside the scan."""
 
@@ -188,12 +197,20 @@ def _store(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """A cohort that was opened; images are read one patient at a time."""
+    """A cohort that was opened; images are read one patient at a time.
+
+    Attributes
+    ----------
+    left_out : str
+        Part of the training patients that is hidden, see `inference.training.cohort_split.leaving_out`;
+        empty: none.
+    """
 
     folder: Path
     info: CohortInfo
     patients: pd.DataFrame
     outcomes: pd.DataFrame
+    left_out: str = ""
 
     @classmethod
     def open(cls, folder: Path) -> Cohort:
@@ -217,7 +234,7 @@ class Cohort:
             missing = [c for c in columns if c not in table.columns]
             if missing:
                 raise TrainingDataError(f"{name} of the cohort lacks the columns {', '.join(missing)}")
-        return cls(folder, info, patients, outcomes)
+        return cls(folder, info, _divided(folder, patients), outcomes)
 
     def ids(self, *splits: Split) -> tuple[str, ...]:
         """Return the patients of some splits, in the order of the table."""
@@ -267,20 +284,40 @@ class Cohort:
             raise TrainingDataError("the images of a patient of the cohort cannot be read") from error
 
 
+def _divided(folder: Path, patients: pd.DataFrame) -> pd.DataFrame:
+    """Return the patients with the splits of ``split.csv``, where there is one."""
+    path = folder / SPLIT_FILE
+    if not path.is_file():
+        return patients
+    try:
+        table = pd.read_csv(path, dtype=str).set_index("patient_id")["split"]
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingDataError(f"{SPLIT_FILE} of the cohort cannot be read") from error
+    if table.index.has_duplicates or set(table.index) != set(patients["patient_id"]):
+        raise TrainingDataError(f"{SPLIT_FILE} of the cohort does not name every patient once")
+    return patients.assign(split=patients["patient_id"].map(table))
+
+
 def write_tables(folder: Path, info: CohortInfo, patients: pd.DataFrame, outcomes: pd.DataFrame) -> Cohort:
     """Write the tables of a cohort whose images are there, and seal it with its digest."""
     folder.mkdir(parents=True, exist_ok=True)
     patients.to_csv(folder / "patients.csv", index=False, lineterminator="\n")
     outcomes.to_csv(folder / "outcomes.csv", index=False, lineterminator="\n")
-    sealed = info.model_copy(update={"sha256": cohort_digest(folder)})
-    (folder / "cohort.json").write_text(sealed.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return sealed(folder, info)
+
+
+def sealed(folder: Path, info: CohortInfo) -> Cohort:
+    """Write the digest of a cohort's present files into its information, and return the cohort."""
+    named = info.model_copy(update={"sha256": cohort_digest(folder)})
+    (folder / "cohort.json").write_text(named.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return Cohort.open(folder)
 
 
 def cohort_digest(folder: Path) -> str:
-    """Return the SHA-256 over the tables and the images of a cohort."""
+    """Return the SHA-256 over the tables and the images of a cohort, and over other evidence it has."""
     total = hashlib.sha256()
     files = [folder / "patients.csv", folder / "outcomes.csv", *sorted((folder / "images").glob("*.npz"))]
+    files += [path for path in (folder / name for name in (*BESIDE, SPLIT_FILE)) if path.is_file()]
     for path in files:
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()

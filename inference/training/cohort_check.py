@@ -16,7 +16,9 @@ from inference.errors import TrainingDataError
 from inference.models.protocols import Progress
 from inference.results import Labels, ResponseCategory
 from inference.training.cohort import (
+    BESIDE,
     CROP,
+    EXTERNAL,
     NO_VALUE,
     PATIENT_COLUMNS,
     Cohort,
@@ -25,6 +27,7 @@ from inference.training.cohort import (
     Split,
     cohort_digest,
 )
+from inference.training.cohort_evidence import read_evidence
 from inference.training.crop_volumes import tissue_ml
 
 CT_RANGE = (-1200, 4000)
@@ -72,7 +75,8 @@ def check_cohort(folder: Path, progress: Progress) -> CohortSummary:
     """
     cohort = Cohort.open(folder)
     findings = [*_digest(cohort), *_patients(cohort), *_clinical(cohort.patients), *_outcomes(cohort)]
-    for index, patient_id in enumerate(cohort.ids(*Split), start=1):
+    findings += _evidence(cohort)
+    for index, patient_id in enumerate(cohort.patients["patient_id"], start=1):
         findings += _images(cohort, patient_id)
         progress("images", index / len(cohort.patients))
     patients, seen = cohort.patients, cohort.outcomes[cohort.outcomes["observed"] == 1]
@@ -97,6 +101,21 @@ def _counts(column: pd.Series[Any]) -> dict[str, int]:
     return {str(k): int(v) for k, v in sorted(column.value_counts().items())}
 
 
+def _evidence(cohort: Cohort) -> Iterator[Finding]:
+    try:
+        evidence = read_evidence(cohort.folder)
+    except TrainingDataError as error:
+        yield Finding("evidence", str(error))
+        return
+    known = set(cohort.patients["patient_id"])
+    for name, found in zip(
+        BESIDE, (evidence.dated, evidence.texts.of, evidence.angiographies.of), strict=True
+    ):
+        strange = len(set(found) - known)
+        if strange:
+            yield Finding(name, f"{strange} patients are not in patients.csv")
+
+
 def _digest(cohort: Cohort) -> Iterator[Finding]:
     if not cohort.info.sha256:
         yield Finding("cohort.json", "the cohort was never sealed with a digest")
@@ -112,8 +131,9 @@ def _patients(cohort: Cohort) -> Iterator[Finding]:
     for patient_id in sorted(set(twice)):
         yield Finding(str(patient_id), "is in patients.csv twice")
     words = {s.value for s in Split}
-    for row in table[~table["split"].isin(words)].itertuples():
-        yield Finding(str(row.patient_id), "its split is none of train, validation and test")
+    external = table["split"].astype(str).str.startswith(EXTERNAL)
+    for row in table[~table["split"].isin(words) & ~external].itertuples():
+        yield Finding(str(row.patient_id), "its split is none of train, validation, test and external")
     for split in sorted(words - set(table["split"])):
         yield Finding("patients.csv", f"no patient is in the split {split}")
     for name in ("baseline_viable_ml", "baseline_total_ml", "liver_ml"):

@@ -131,7 +131,7 @@ def _claim(
 ) -> None:
     """Note what the checkpoints in a folder belong to; refuse those of another training."""
     asked = {
-        "cohorts": [c.info.sha256 for c in cohorts],
+        "cohorts": [f"{c.info.sha256} {c.left_out}".strip() for c in cohorts],
         "regimens": {k: regimens[k].model_dump(mode="json") for k in sorted(regimens)},
         # Name and version are a label on the result, and change nothing in it.
         "settings": settings.model_dump(mode="json", exclude={"name", "version"}),
@@ -249,6 +249,7 @@ def _metadata(
                 "origin": str(c.info.origin),
                 "modality": c.info.modality,
                 "sha256": c.info.sha256,
+                **({"left_out": c.left_out} if c.left_out else {}),
             }
             for c in cohorts
         ],

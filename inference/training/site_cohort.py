@@ -23,7 +23,10 @@ from inference.training.cohort import (
     Split,
     write_tables,
 )
+from inference.training.cohort_evidence import CohortEvidence, write_evidence
+from inference.training.cohort_split import SplitSettings, Stratum, split_patients
 from inference.training.site_archive import Key, index_archive, match_studies
+from inference.training.site_evidence import EvidenceOrder, collect_evidence
 from inference.training.site_patient import (
     PatientTask,
     PreparedPatient,
@@ -31,7 +34,6 @@ from inference.training.site_patient import (
     prepare_patient,
 )
 from inference.training.site_pseudonyms import Pseudonyms
-from inference.training.site_splits import SplitSettings, Stratum, split_patients
 from inference.training.site_table import read_site_table
 
 _log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class SiteOrder:
     segmenter : outlines liver and tumours; takes a segmentation in the study where it is told to
     reader : tells contrast phases from the images, or None to go by descriptions and times alone
     workers : processes; one patient at a time each
+    evidence : laboratory values and reports of the patients, where the site gives them
     """
 
     archive: Path
@@ -69,6 +72,7 @@ class SiteOrder:
     segmenter: Segmenter
     reader: PhaseReader | None = None
     workers: int = 1
+    evidence: EvidenceOrder = EvidenceOrder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +119,14 @@ def prepare_site_cohort(
         raise TrainingDataError(
             f"the table has {len(tasks)} patients, and a cohort needs {splits.minimum_patients}"
         )
+    named = [(t.patient_id, m) for t, m in zip(tasks, matched, strict=True)]
+    evidence = collect_evidence(named, order.evidence, within(progress, 0.05, 0.1))
     prepared: list[PreparedPatient] = []
     for done in _prepared(tasks, order.workers):
         prepared.append(done)
-        progress("patients", 0.05 + 0.95 * len(prepared) / len(tasks))
+        progress("patients", 0.1 + 0.9 * len(prepared) / len(tasks))
     try:
-        return SiteResult(_sealed(order, settings, splits, prepared), tuple(prepared))
+        return SiteResult(_sealed(order, settings, splits, prepared, evidence), tuple(prepared))
     except TrainingDataError as error:
         # The reasons for which patients were left out are needed now more than ever.
         return SiteResult(None, tuple(prepared), str(error))
@@ -136,7 +142,11 @@ def _prepared(tasks: Sequence[PatientTask], workers: int) -> Iterator[PreparedPa
 
 
 def _sealed(
-    order: SiteOrder, settings: SiteSettings, splits: SplitSettings, prepared: Sequence[PreparedPatient]
+    order: SiteOrder,
+    settings: SiteSettings,
+    splits: SplitSettings,
+    prepared: Sequence[PreparedPatient],
+    evidence: CohortEvidence,
 ) -> Cohort:
     rows = [dict(p.row) for p in prepared if p.row is not None]
     strata = {str(r["patient_id"]): Stratum(str(r["centre"]), str(r["regimen_id"])) for r in rows}
@@ -161,6 +171,7 @@ def _sealed(
         seed=splits.seed,
         note=NOTE,
     )
+    write_evidence(order.out, evidence.of(patients["patient_id"]))
     cohort = write_tables(order.out, info, patients, outcomes)
     counts = {s.value: len(cohort.ids(s)) for s in Split}
     _log.info("%d patients of %d: %s", len(rows), len(prepared), counts)

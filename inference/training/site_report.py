@@ -16,6 +16,7 @@ import numpy as np
 
 from inference.results import Labels
 from inference.training.cohort import NO_VALUE, Cohort
+from inference.training.cohort_evidence import NO_EVIDENCE, read_evidence
 from inference.training.registration_quality import RegistrationLimits
 from inference.training.site_cohort import SiteResult
 from inference.training.site_patient import PairPicture, PairReport
@@ -67,6 +68,7 @@ def report_document(result: SiteResult, limits: RegistrationLimits) -> dict[str,
         "by_centre": _counts(str(p.row["centre"]) for p in used if p.row),
         "by_regimen": _counts(str(p.row["regimen_id"]) for p in used if p.row),
         "by_centre_regimen_split": _strata(result.cohort),
+        "known_beside_the_table": _evidence(result.cohort),
         "recist11": _counts(str(o["recist11"]) for o in outcomes),
         "mrecist": _counts(str(o["mrecist"]) for o in outcomes),
         "limits": limits.model_dump(),
@@ -79,6 +81,16 @@ def report_document(result: SiteResult, limits: RegistrationLimits) -> dict[str,
 
 def _counts(words: Any) -> dict[str, int]:
     return dict(sorted(Counter(words).items()))
+
+
+def _evidence(cohort: Cohort | None) -> list[dict[str, Any]]:
+    """Count the patients of whom more than table and images is known from before the treatment."""
+    found = NO_EVIDENCE if cohort is None else read_evidence(cohort.folder)
+    return [
+        {"what": "laboratory values over time", "patients": len(found.dated)},
+        {"what": "reports", "patients": len(found.texts.of)},
+        {"what": "angiographies", "patients": len(found.angiographies.of)},
+    ]
 
 
 def _strata(cohort: Cohort | None) -> list[dict[str, Any]]:
@@ -127,6 +139,9 @@ def report_text(document: Mapping[str, Any]) -> str:
         lines += [f"**No cohort was made: {document['refused']}.**", ""]
     lines += _section(
         "Patients", ("centre", "regimen_id", "split", "patients"), document["by_centre_regimen_split"]
+    )
+    lines += _section(
+        "Known beside the table, before treatment", ("what", "patients"), document["known_beside_the_table"]
     )
     lines += _section(
         "Response at follow-ups",

@@ -13,9 +13,9 @@ import numpy as np
 from inference.case import ClinicalRecord, ClinicalValue, Phase
 from inference.clinical.nomogram import Nomogram, NomogramFile, Predictor
 from inference.clinical.summary import summarise
-from inference.comparison.gate import GlobalTests
 from inference.comparison.results import (
     EValue,
+    GlobalTests,
     HiddenConfounding,
     Interval,
     PairBenefit,

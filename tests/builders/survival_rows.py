@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from inference.models.survival.fitted import REGIMEN, Inputs
-from inference.models.survival.tokens import IMAGE_WIDTH, Images
+from inference.models.survival.tokens import IMAGE_WIDTH, DatedTokens
 from inference.results import FloatArray
 from inference.training.survival.rows import Followed, SurvivalRows
 
@@ -53,7 +53,7 @@ def planted_rows(patients: int, seed: int, image_effect: float = 1.0) -> Planted
     # The signal is the direction in which images differ most, as that of a good encoder would be.
     features += (4.0 * signal)[:, None, None].astype(np.float32) * direction.astype(np.float32)
     known = np.tile(np.arange(patients)[:, None] % 5 != 0, (1, 2))
-    images = Images(
+    images = DatedTokens(
         features,
         np.tile(np.array([0, 1], dtype=np.intp), (patients, 1)),
         np.tile([0.0, 6.0], (patients, 1)),

@@ -18,7 +18,12 @@ from inference.results import AssessedPatient, NotAssessed, OpinionValue, Second
 from inference.settings import Regimen
 from tests.builders.cohort_model_bundles import write_cohort_models, write_delicaite
 from tests.builders.results import results
-from tests.builders.second_opinions import write_nomogram, write_radiomics_cox
+from tests.builders.second_opinions import (
+    write_dlop_combin,
+    write_nomogram,
+    write_radiomics_cox,
+    write_resnet50_mlp,
+)
 
 READERS: dict[str, Callable[[Path], Path]] = {
     "nomogram": write_nomogram,
@@ -26,6 +31,8 @@ READERS: dict[str, Callable[[Path], Path]] = {
     "selection": write_cohort_models,
     "vit": lambda folder: write_cohort_models(folder, Architecture.VIT),
     "resnet_logistic": lambda folder: write_cohort_models(folder, Architecture.RESNET_LOGISTIC),
+    "resnet50_mlp": write_resnet50_mlp,
+    "dlop_combin": write_dlop_combin,
     "radiomics_cox": lambda folder: write_radiomics_cox(folder, "liver_shape_volume", "no_such_feature"),
 }
 """Writes a small bundle of each into a folder."""

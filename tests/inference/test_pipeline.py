@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from inference.bundle_store import BundleKind
-from inference.case import Case, Phase
+from inference.case import Case, Instance, Phase, Series
 from inference.errors import ImplausibleSegmentation, RejectedInput, SegmentationMissing, UnsupportedRegimen
 from inference.imaging.reading import read_case
+from inference.models.angiography import ENCODER
 from inference.models.catalogue import default_folders
 from inference.models.evidence import NOTHING_MORE, Evidence, EvidenceWanted
 from inference.models.image_features.describer import StudyDescriber
@@ -29,6 +31,8 @@ from inference.results import (
     Tissue,
 )
 from inference.settings import PipelineSettings, Regimen, TaceSession
+from tests.builders.angiographies import run as run_of_vessel
+from tests.builders.angiographies import write_run
 from tests.builders.image_encoders import write_small_encoder
 from tests.builders.studies import Phantom, write_study
 
@@ -179,10 +183,16 @@ class Says:
 
 def test_image_vectors_reach_the_survival_model_and_second_readers_are_heard(case, bundles, tmp_path) -> None:
     describer = StudyDescriber.from_bundle(write_small_encoder(tmp_path / "encoder"))
-    model = Recording(bundles.survival, EvidenceWanted(image_encoder=describer.info.sha256))
+    wants = EvidenceWanted(image_encoder=describer.info.sha256, angiogram_encoder=ENCODER)
+    model = Recording(bundles.survival, wants)
     asked = replace_regimens(TACE).model_copy(update={"months": (3.0,)})
     served = replace(bundles, survival=model, image_vectors=describer, second_readers=(Says(),))
+    angiography = Series("2.25.9", "XA", (Instance(write_run(tmp_path, run_of_vessel(0.6)), Dataset()),))
+    case = replace(case, series=(*case.series, angiography))
     found = run(case, asked, served, RandomStreams(0), lambda text, share: None)
+    runs = model.given["tace"].angiographies
+    assert runs is not None
+    assert (runs.encoder, len(runs.vectors)) == (ENCODER, 1)
     seen = model.given["tace"].images
     assert seen is not None
     assert seen.months.tolist() == [0.0, 3.0]

@@ -38,6 +38,7 @@ class LaboratoryFile:
 
     def __init__(self, settings: LaboratoryFileSettings) -> None:
         self._settings = settings
+        self._read: tuple[_Measured, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -47,14 +48,17 @@ class LaboratoryFile:
     def record_for(self, keys: StudyKeys) -> ClinicalRecord:
         """Return the dated values, and of each variable the last one up to the day of the study.
 
-        Every row of the file is checked, so that a wrong one is found on the first study.
+        Every row of the file is checked, so that a wrong one is found on the first study; the file is read
+        once.
 
         Raises
         ------
         ClinicalError
             A row is refused, or the study has no date although the file has values of its patient.
         """
-        found = [row for row in self._rows() if _is_of(row, keys)]
+        if self._read is None:
+            self._read = tuple(self._rows())
+        found = [row for row in self._read if _is_of(row, keys)]
         if not found:
             return ClinicalRecord()
         if keys.study_date is None:

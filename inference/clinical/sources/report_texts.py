@@ -73,7 +73,7 @@ class ReportTexts:
         """
         tokens = []
         for kind, header, words in self._documents():
-            plain = scrubbed(words, _identifiers(header))
+            plain = scrubbed(words, identifiers(header))
             if plain.strip():
                 vector = checked_vector(self._encoder.encode(plain), self._encoder.name)
                 tokens.append(TextToken(kind, self._encoder.name, vector))
@@ -117,7 +117,8 @@ def _read(found: StudyObject) -> Dataset | None:
         return None
 
 
-def _identifiers(header: Dataset) -> tuple[str, ...]:
+def identifiers(header: Dataset) -> tuple[str, ...]:
+    """Return the values of a header that identify people, for `inference.clinical.text_encoder.scrubbed`."""
     given = (header.get(keyword) for keyword in IDENTIFYING)
     each = (value if isinstance(value, MultiValue) else [value] for value in given if value)
     return tuple(str(value) for values in each for value in values)

@@ -7,8 +7,7 @@ a bundle says of its training decides that, not a promise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -16,17 +15,10 @@ from inference.bundle_store import load_metadata
 from inference.errors import ModelError, TrainingDataError
 from inference.results import BundleInfo
 from inference.training.cohort import Cohort, Split
+from inference.training.never_seen import training_cohorts
 
 _TELLS_APART = ("liver_ml", "baseline_total_ml", "os_months", "pfs_months")
 """Columns whose values together belong to one patient."""
-
-
-def training_cohorts(metadata: Mapping[str, Any]) -> frozenset[str]:
-    """Return the SHA-256 of the cohorts that a bundle was trained on; none where it does not say."""
-    found = {str(c.get("sha256", "")) for c in metadata.get("cohorts", ())}
-    found.add(str(metadata.get("cohort_sha256", "")))
-    found.add(str(metadata.get("cohort", {}).get("sha256", "")))
-    return frozenset(found - {""})
 
 
 def check_never_seen(name_or_path: str, what: str, cohort: Cohort, external: Sequence[Cohort]) -> BundleInfo:
@@ -47,7 +39,7 @@ def check_never_seen(name_or_path: str, what: str, cohort: Cohort, external: Seq
         external one.
     """
     info, metadata = load_metadata(name_or_path)
-    known = training_cohorts(metadata)
+    known = {trained.sha256 for trained in training_cohorts(metadata)}
     if not known:
         raise ModelError(
             f"the {what} {info.name} does not say on which cohorts it was trained, so nobody can tell that "

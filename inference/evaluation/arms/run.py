@@ -12,7 +12,7 @@ from inference.bundle_store import BundleKind
 from inference.errors import TrainingDataError
 from inference.evaluation.arms.figures import EndPointFigures, figures_of
 from inference.evaluation.arms.held_out import check_external, check_never_seen, evaluated
-from inference.evaluation.arms.images import Describer, Seen, seen_of
+from inference.evaluation.arms.images import Describer
 from inference.evaluation.arms.plan import ArmsPlan, Origin
 from inference.evaluation.arms.tables import ArmTable, from_landmark, from_treatment
 from inference.evaluation.arms.validation import Compared, compared, folds_of
@@ -22,6 +22,7 @@ from inference.models.protocols import Progress, within
 from inference.results import BundleInfo
 from inference.settings import Regimen
 from inference.training.cohort import Cohort
+from inference.training.virtual_images import Seen, seen_of
 
 WORK = "work"
 _IMAGES, _MODELS = 0.7, 0.95

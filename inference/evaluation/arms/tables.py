@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inference.evaluation.arms.images import Seen
 from inference.evaluation.arms.plan import ARMS, ArmsPlan, Origin
 from inference.evaluation.predictions.models import Arm
 from inference.models.image_features.sequences import ImageKind, PatientVectors
 from inference.models.image_features.vectors import DIMENSION
-from inference.models.survival.tokens import Images, no_images
+from inference.models.survival.tokens import DatedTokens, no_tokens
 from inference.results import FloatArray
 from inference.training.cohort import Cohort, Split
 from inference.training.survival.rows import Followed, SurvivalRows
 from inference.training.survival.sources import rows_of_cohort
+from inference.training.virtual_images import Seen
 
 KINDS = tuple(str(kind) for kind in ImageKind)
 LANDMARK = "landmark_months"
@@ -135,7 +135,7 @@ def _beyond(rows: SurvivalRows, since: FloatArray) -> SurvivalRows:
         left = followed.months - since
         outcomes[name] = Followed(np.where(left > 0, left, np.nan), followed.event)
     table = {**rows.inputs.table, LANDMARK: since}
-    return SurvivalRows(replace(rows.inputs, table=table), rows.image_kinds, outcomes, rows.split)
+    return replace(rows, inputs=replace(rows.inputs, table=table), outcomes=outcomes)
 
 
 def _at(vectors: PatientVectors, months: Sequence[float]) -> PatientVectors:
@@ -162,11 +162,11 @@ def _with_images(rows: SurvivalRows, vectors: Sequence[PatientVectors] | None) -
     return replace(rows, inputs=replace(rows.inputs, images=images_of(vectors)), image_kinds=KINDS)
 
 
-def images_of(vectors: Sequence[PatientVectors]) -> Images:
+def images_of(vectors: Sequence[PatientVectors]) -> DatedTokens:
     """Return the vectors of n patients as the survival model takes them."""
     most = max((len(v.kinds) for v in vectors), default=0)
     if not most:
-        return no_images(len(vectors))
+        return no_tokens(len(vectors))
     n = len(vectors)
     features = np.zeros((n, most, DIMENSION), dtype=np.float32)
     kind = np.zeros((n, most), dtype=np.intp)
@@ -178,4 +178,4 @@ def images_of(vectors: Sequence[PatientVectors]) -> Images:
         kind[row, :count] = [KINDS.index(str(k)) for k in one.kinds]
         months[row, :count] = one.months
         known[row, :count] = True
-    return Images(features, kind, months, known)
+    return DatedTokens(features, kind, months, known)

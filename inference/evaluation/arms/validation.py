@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +18,15 @@ import numpy as np
 from inference.errors import TrainingDataError
 from inference.evaluation.arms.plan import ArmsPlan, Origin
 from inference.evaluation.arms.tables import ArmTable
-from inference.evaluation.kept_scores import claim
 from inference.evaluation.predictions.models import Arm
-from inference.evaluation.processes import in_order
 from inference.evaluation.splits import stratified_folds
 from inference.models.protocols import Progress
 from inference.models.survival.fitted import Inputs
 from inference.randomness import RandomStreams
 from inference.results import FloatArray
 from inference.training.cohort import Split
+from inference.training.kept_work import claim
+from inference.training.processes import in_order
 from inference.training.survival.fit import SurvivalSettings, fit_survival
 from inference.training.survival.rows import SurvivalRows
 
@@ -153,7 +153,7 @@ def fits_of(table: ArmTable, external: Sequence[ArmTable], plan: ArmsPlan) -> di
 def _some(rows: SurvivalRows, patients: np.ndarray) -> SurvivalRows:
     outcomes = {name: followed.of(patients) for name, followed in rows.outcomes.items()}
     split = np.full(len(patients), Split.TRAIN.value)
-    return SurvivalRows(rows.inputs.of(patients), rows.image_kinds, outcomes, split)
+    return replace(rows, inputs=rows.inputs.of(patients), outcomes=outcomes, split=split)
 
 
 def compared(

@@ -51,17 +51,20 @@ _PROBABILITY = "1"
 class DlopReader:
     """A `inference.models.protocols.SecondReader`."""
 
+    info: BundleInfo
     model: DlopModel
 
     @classmethod
     def from_bundle(cls, name_or_path: str | Path) -> DlopReader:
-        """Read a verified bundle; raises `ModelError` where it is damaged."""
-        return cls(DlopModel.from_bundle(name_or_path))
+        """Read a verified bundle.
 
-    @property
-    def info(self) -> BundleInfo:
-        """Name, version, digest and what the system was trained on."""
-        return self.model.info
+        Raises
+        ------
+        ModelError
+            The bundle is damaged, or not of this system.
+        """
+        model = DlopModel.from_bundle(name_or_path)
+        return cls(model.info, model)
 
     def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
         """Return one opinion for each regimen that the system was made for."""

@@ -19,20 +19,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UnreadableReader:
-    """Stands for a second reader whose bundle cannot be read."""
+    """Stands for a second reader whose bundle cannot be read.
 
-    bundle: BundleInfo
+    Attributes
+    ----------
+    info : BundleInfo
+        The name of the folder; nothing else is known.
+    """
+
+    info: BundleInfo
     refusal: NotAssessed
-
-    @property
-    def info(self) -> BundleInfo:
-        """The name of the folder; nothing else is known."""
-        return self.bundle
 
     def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
         """Return the reason."""
         about = "A second opinion that the settings name and that cannot be asked."
-        return (SecondOpinion(self.bundle.name, self.bundle, about, None, self.refusal),)
+        return (SecondOpinion(self.info.name, self.info, about, None, self.refusal),)
 
 
 def load_readers(folders: Sequence[Path]) -> tuple[SecondReader, ...]:

@@ -38,7 +38,7 @@ class NomogramReader:
         CT or MR: that of the patients it was fitted on.
     """
 
-    bundle: BundleInfo
+    info: BundleInfo
     nomogram: Nomogram
     modality: str
 
@@ -56,24 +56,19 @@ class NomogramReader:
         nomogram = Nomogram.read(bundle_folder(name_or_path))
         return cls(info, nomogram, bundle_word(metadata, "modality", ("CT", "MR"), info.name))
 
-    @property
-    def info(self) -> BundleInfo:
-        """Name, version, digest and what the nomogram was fitted on."""
-        return self.bundle
-
     def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
         """Return points and survival whatever the regimen: the nomogram does not know it."""
         endpoint = ENDPOINTS[self.nomogram.file.endpoint]
         about = (
             f"{endpoint.capitalize()} by a Cox nomogram of {len(self.nomogram.file.predictors)} predictors; "
-            f"it takes no regimen. Fitted on {self.bundle.trained_on}."
+            f"it takes no regimen. Fitted on {self.info.trained_on}."
         )
         scored = self._scored(patient)
         drawn = OpinionNomogram(
             f"Cox nomogram of {endpoint}", self.nomogram, None if isinstance(scored, NotAssessed) else scored
         )
         values = scored if isinstance(scored, NotAssessed) else scored_values(self.nomogram, scored)
-        return (SecondOpinion(SYSTEM, self.bundle, about, None, values, nomogram=drawn),)
+        return (SecondOpinion(SYSTEM, self.info, about, None, values, nomogram=drawn),)
 
     def _scored(self, patient: AssessedPatient) -> Scored | NotAssessed:
         modality = patient.baseline.primary.modality

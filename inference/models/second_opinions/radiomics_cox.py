@@ -32,7 +32,7 @@ class RadiomicsCoxReader:
         CT or MR: that of the patients it was fitted on.
     """
 
-    bundle: BundleInfo
+    info: BundleInfo
     model: LassoCox
     endpoint: str
     modality: str
@@ -54,11 +54,6 @@ class RadiomicsCoxReader:
             bundle_word(metadata, "modality", ("CT", "MR"), info.name),
         )
 
-    @property
-    def info(self) -> BundleInfo:
-        """Name, version, digest and what the model was fitted on."""
-        return self.bundle
-
     def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
         """Return survival whatever the regimen: the model does not know it.
 
@@ -70,9 +65,9 @@ class RadiomicsCoxReader:
         about = (
             f"{ENDPOINTS[self.endpoint].capitalize()} by a Cox model of {len(self.model.file.names)} "
             f"radiomics features of the baseline; it takes no clinical value and no regimen. Fitted on "
-            f"{self.bundle.trained_on}."
+            f"{self.info.trained_on}."
         )
-        return (SecondOpinion(SYSTEM, self.bundle, about, None, self._values(patient)),)
+        return (SecondOpinion(SYSTEM, self.info, about, None, self._values(patient)),)
 
     def _values(self, patient: AssessedPatient) -> tuple[OpinionValue, ...] | NotAssessed:
         modality = patient.baseline.primary.modality

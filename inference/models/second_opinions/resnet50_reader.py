@@ -35,17 +35,20 @@ _NOMOGRAM = "Progression-free survival by ResNet50 + MLP"
 class Resnet50Reader:
     """A `inference.models.protocols.SecondReader`."""
 
+    info: BundleInfo
     model: Resnet50Model
 
     @classmethod
     def from_bundle(cls, name_or_path: str | Path) -> Resnet50Reader:
-        """Read a verified bundle; raises `ModelError` where it is damaged."""
-        return cls(Resnet50Model.from_bundle(name_or_path))
+        """Read a verified bundle.
 
-    @property
-    def info(self) -> BundleInfo:
-        """Name, version, digest and what the system was trained on."""
-        return self.model.info
+        Raises
+        ------
+        ModelError
+            The bundle is damaged, or not of this system.
+        """
+        model = Resnet50Model.from_bundle(name_or_path)
+        return cls(model.info, model)
 
     def opinions(self, patient: AssessedPatient, regimens: tuple[Regimen, ...]) -> tuple[SecondOpinion, ...]:
         """Return one opinion for each regimen that the system was made for."""

@@ -14,16 +14,25 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from inference.errors import ModelError
+from inference.models.survival.evidence_terms import (
+    BASELINE,
+    FOLLOW_UP,
+    PARTS,
+    TEXT,
+    EvidenceTerms,
+)
 from inference.models.survival.fitted import Calibration, Draws, Endpoint, FittedSurvival
 from inference.models.survival.hazards import HazardGrid
-from inference.models.survival.image_terms import ImageTerms
+from inference.models.survival.laboratory import LaboratoryTerms
 from inference.models.survival.network import NetworkSize, SurvivalNetwork
 from inference.models.survival.skip import ScaledSkip, Skip
 from inference.models.survival.terms import NumberTerms, Scale, TableTerms, WordTerms
-from inference.models.survival.tokens import Layout
+from inference.models.survival.tokens import ANGIOGRAPHY, DatedLayout, Layout
+from inference.models.survival.vector_terms import VectorTerms
 
 TENSORS, STRUCTURE = "model.safetensors", "structure.json"
 _Array = npt.NDArray[Any]
+_VECTOR_PARTS = (TEXT, ANGIOGRAPHY, BASELINE, FOLLOW_UP)
 _NUMBER_ARRAYS = ("from_values", "to_values", "knots", "straight", "rotation")
 _NUMBER_VALUES = ("low", "high", "median", "mean", "scale", "missing_share")
 
@@ -31,8 +40,7 @@ _NUMBER_VALUES = ("low", "high", "median", "mean", "scale", "missing_share")
 def write_model(folder: Path, model: FittedSurvival, size: NetworkSize) -> None:
     """Write the model's files into a folder; `size` is that of its networks."""
     tensors: dict[str, _Array] = {"grid.nodes": model.grid.nodes}
-    for name, terms in (("baseline", model.baseline_terms), ("follow_up", model.follow_up_terms)):
-        tensors |= {f"{name}_terms.{field}": getattr(terms, field) for field in ImageTerms.__slots__}
+    tensors |= _evidence_tensors(model.evidence_terms)
     endpoints = {}
     for name, part in model.endpoints.items():
         endpoints[name] = _endpoint_to_json(part)
@@ -41,7 +49,8 @@ def write_model(folder: Path, model: FittedSurvival, size: NetworkSize) -> None:
         state = network.state_dict()
         tensors |= {f"network.{number}.{key}": value.numpy() for key, value in state.items()}
     structure = {
-        "layout": _slots(model.layout),
+        "layout": {**_slots(model.layout), "beside": [_slots(group) for group in model.layout.beside]},
+        "laboratory": list(model.evidence_terms.laboratory.names),
         "columns": list(model.columns),
         "size": _slots(size),
         "networks": len(model.networks),
@@ -70,6 +79,9 @@ def read_model(folder: Path) -> FittedSurvival:
             image_kinds=tuple(layout["image_kinds"]),
             image_width=int(layout["image_width"]),
             regimens=tuple(layout["regimens"]),
+            beside=tuple(
+                DatedLayout(g["name"], tuple(g["kinds"]), int(g["width"])) for g in layout["beside"]
+            ),
         )
         endpoints = {
             name: _endpoint(part, _below(tensors, name)) for name, part in structure["endpoints"].items()
@@ -83,13 +95,29 @@ def read_model(folder: Path) -> FittedSurvival:
             layout=read_layout,
             columns=tuple(structure["columns"]),
             grid=HazardGrid(tensors["grid.nodes"]),
-            baseline_terms=ImageTerms(**_below(tensors, "baseline_terms")),
-            follow_up_terms=ImageTerms(**_below(tensors, "follow_up_terms")),
+            evidence_terms=_evidence_terms(tuple(structure["laboratory"]), tensors),
             endpoints=endpoints,
             networks=networks,
         )
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"the survival model in {folder.name} cannot be read") from error
+
+
+def _evidence_tensors(terms: EvidenceTerms) -> dict[str, _Array]:
+    found: dict[str, _Array] = {
+        f"{part}_terms.{field}": getattr(getattr(terms, part), field)
+        for part in _VECTOR_PARTS
+        for field in VectorTerms.__slots__
+    }
+    laboratory = {"centre": terms.laboratory.centre, "spread": terms.laboratory.spread}
+    return found | {f"laboratory_terms.{field}": values for field, values in laboratory.items()}
+
+
+def _evidence_terms(laboratory: tuple[str, ...], tensors: Mapping[str, _Array]) -> EvidenceTerms:
+    vectors = {part: VectorTerms(**_below(tensors, f"{part}_terms")) for part in _VECTOR_PARTS}
+    return EvidenceTerms(
+        laboratory=LaboratoryTerms(laboratory, **_below(tensors, "laboratory_terms")), **vectors
+    )
 
 
 def _slots(value: Any) -> dict[str, Any]:
@@ -129,13 +157,11 @@ def _endpoint_to_json(part: Endpoint) -> dict[str, Any]:
 
 def _endpoint_tensors(part: Endpoint) -> dict[str, _Array]:
     tensors = {
-        "baseline": part.baseline,
-        "follow_up": part.follow_up,
         "log_rates": part.log_rates,
-        "draws.baseline": part.draws.baseline,
-        "draws.follow_up": part.draws.follow_up,
         "draws.log_rates": part.draws.log_rates,
     }
+    for name in PARTS:
+        tensors |= {f"parts.{name}": part.parts[name], f"draws.parts.{name}": part.draws.parts[name]}
     for number, (scale, betas) in enumerate(zip(part.skip.scales, part.draws.betas, strict=True)):
         tensors[f"scale.{number}.beta"] = scale.beta
         tensors[f"scale.{number}.draws"] = betas
@@ -158,8 +184,7 @@ def _endpoint(part: Mapping[str, Any], tensors: Mapping[str, _Array]) -> Endpoin
         )
     return Endpoint(
         skip=Skip(tuple(scales)),
-        baseline=tensors["baseline"],
-        follow_up=tensors["follow_up"],
+        parts=_below(tensors, "parts"),
         share=float(part["share"]),
         log_rates=tensors["log_rates"],
         calibration=Calibration(**part["calibration"]),
@@ -168,8 +193,7 @@ def _endpoint(part: Mapping[str, Any], tensors: Mapping[str, _Array]) -> Endpoin
         risk_cut=float(part["risk_cut"]),
         draws=Draws(
             betas=tuple(tensors[f"scale.{number}.draws"] for number in range(len(scales))),
-            baseline=tensors["draws.baseline"],
-            follow_up=tensors["draws.follow_up"],
+            parts=_below(tensors, "draws.parts"),
             log_rates=tensors["draws.log_rates"],
         ),
     )

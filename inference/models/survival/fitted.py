@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from inference.models.survival.evidence_terms import EvidenceTerms, tokens_of
 from inference.models.survival.hazards import HazardGrid
-from inference.models.survival.image_terms import ImageTerms
+from inference.models.survival.laboratory import LaboratoryTerms
 from inference.models.survival.network import SurvivalNetwork, TokenBatch, as_batch, time_shapes
 from inference.models.survival.skip import ScaledSkip, Skip
 from inference.models.survival.terms import Column
-from inference.models.survival.tokens import Images, Layout, Tokens, clinical_tokens, modalities
+from inference.models.survival.tokens import (
+    LABORATORY,
+    DatedTokens,
+    Layout,
+    Tokens,
+    clinical_tokens,
+    modalities,
+)
 from inference.results import FloatArray
 
 REGIMEN = "regimen"
@@ -34,12 +42,16 @@ class Inputs:
         Clinical variable -> numbers with NaN or words with None; also `REGIMEN`.
     text : array, (n, text width)
         NaN where there is no text.
-    images : Images
+    images : DatedTokens
+    beside : mapping
+        `inference.models.survival.tokens.LABORATORY` (values in the units of the variables) and
+        `ANGIOGRAPHY` -> their tokens; without the key where nobody has any.
     """
 
     table: Mapping[str, Column]
     text: npt.NDArray[np.float32]
-    images: Images
+    images: DatedTokens
+    beside: Mapping[str, DatedTokens] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images.known)
@@ -47,7 +59,8 @@ class Inputs:
     def of(self, patients: npt.NDArray[np.intp]) -> Inputs:
         """Return some of the patients."""
         table = {name: _some(column, patients) for name, column in self.table.items()}
-        return Inputs(table, self.text[patients], self.images.of(patients))
+        beside = {name: tokens.of(patients) for name, tokens in self.beside.items()}
+        return Inputs(table, self.text[patients], self.images.of(patients), beside)
 
 
 def _some(column: Column, patients: npt.NDArray[np.intp]) -> Column:
@@ -85,14 +98,13 @@ class Draws:
     ----------
     betas : tuple of array, (B, p) each
         Of the scales of the linear part.
-    baseline, follow_up : array, (B, q) each
-        Of the image terms.
+    parts : mapping
+        Part of `inference.models.survival.evidence_terms.PARTS` -> coefficients of its terms, (B, q).
     log_rates : array, (B, J)
     """
 
     betas: tuple[FloatArray, ...]
-    baseline: FloatArray
-    follow_up: FloatArray
+    parts: Mapping[str, FloatArray]
     log_rates: FloatArray
 
 
@@ -102,9 +114,10 @@ class Endpoint:
 
     Attributes
     ----------
-    baseline, follow_up : array, (q,)
-        Coefficients of the image terms; they begin where the clinical part ends, so that without
-        images the forecast is that of the clinical part.
+    parts : mapping
+        Part of `inference.models.survival.evidence_terms.PARTS` -> coefficients of its terms, (q,);
+        they begin where the clinical part ends, so that without images, texts and the rest the forecast is
+        that of the clinical part.
     share : float
         Of the networks, 0 to 1.
     log_rates : array, (J,)
@@ -117,8 +130,7 @@ class Endpoint:
     """
 
     skip: Skip
-    baseline: FloatArray
-    follow_up: FloatArray
+    parts: Mapping[str, FloatArray]
     share: float
     log_rates: FloatArray
     calibration: Calibration
@@ -136,6 +148,9 @@ class Explanation:
     ----------
     contributions : mapping
         Column -> what it adds to the log hazard in the linear part, (n,).
+    parts : mapping
+        Part of `inference.models.survival.evidence_terms.PARTS` -> what it adds beside the columns, (n,);
+        without the key where the model was trained without it.
     attention : mapping
         Column -> its share in the network's clinical vector, (n,); empty without networks.
     image_attention : array, (n, K)
@@ -146,6 +161,7 @@ class Explanation:
     """
 
     contributions: Mapping[str, FloatArray]
+    parts: Mapping[str, FloatArray]
     attention: Mapping[str, FloatArray]
     image_attention: FloatArray
     gates: Mapping[str, FloatArray]
@@ -160,23 +176,24 @@ class FittedSurvival:
     ----------
     columns : tuple of str
         Variables of the table that are read.
-    baseline_terms, follow_up_terms : ImageTerms
+    evidence_terms : EvidenceTerms
+        Of all that is known beside the columns.
     """
 
     layout: Layout
     columns: tuple[str, ...]
     grid: HazardGrid
-    baseline_terms: ImageTerms
-    follow_up_terms: ImageTerms
+    evidence_terms: EvidenceTerms
     endpoints: Mapping[str, Endpoint]
     networks: tuple[SurvivalNetwork, ...]
 
     def predictor(self, endpoint: str, inputs: Inputs) -> FloatArray:
-        """Linear predictor with image terms, (n,), not calibrated."""
+        """Linear predictor with the terms of all parts, (n,), not calibrated."""
         part = self.endpoints[endpoint]
         total = part.skip.predictor(inputs.table, len(inputs))
-        total += self.baseline_terms(inputs.images) @ part.baseline
-        return total + self.follow_up_terms(inputs.images) @ part.follow_up
+        for name, terms in self.evidence_terms(inputs).items():
+            total = total + terms @ part.parts[name]
+        return total
 
     def log_hazards(self, endpoint: str, inputs: Inputs) -> FloatArray:
         """Calibrated log hazards, (n, J)."""
@@ -211,8 +228,9 @@ class FittedSurvival:
 
     def _drawn_predictors(self, part: Endpoint, inputs: Inputs) -> FloatArray:
         n = len(inputs)
-        total = self.baseline_terms(inputs.images) @ part.draws.baseline.T
-        total = total + self.follow_up_terms(inputs.images) @ part.draws.follow_up.T
+        total = np.zeros((n, len(part.draws.log_rates)))
+        for name, terms in self.evidence_terms(inputs).items():
+            total = total + terms @ part.draws.parts[name].T
         for scale, betas in zip(part.skip.scales, part.draws.betas, strict=True):
             total = total + scale.weight * (scale.terms(inputs.table, n).x @ betas.T)
         return np.asarray(total.T)
@@ -235,7 +253,7 @@ class FittedSurvival:
 
     def batch(self, inputs: Inputs) -> TokenBatch:
         """Return the inputs as tensors."""
-        return as_batch(inputs_as_tokens(inputs, self._token_scale, self.layout))
+        return as_batch(inputs_as_tokens(inputs, self._token_scale, self.layout, self.evidence_terms))
 
     @property
     def _token_scale(self) -> ScaledSkip:
@@ -246,9 +264,14 @@ class FittedSurvival:
         part = self.endpoints[endpoint]
         added = part.skip.contributions(inputs.table, len(inputs))
         contributions = {name: added[:, i] for i, name in enumerate(part.skip.columns)}
+        parts = {
+            name: terms @ part.parts[name]
+            for name, terms in self.evidence_terms(inputs).items()
+            if len(part.parts[name])
+        }
         none = np.zeros((len(inputs), inputs.images.known.shape[1]))
         if not self.networks:
-            return Explanation(contributions, {}, none, {}, part.share)
+            return Explanation(contributions, parts, {}, none, {}, part.share)
         with torch.no_grad():
             batch = self.batch(inputs)
             found = [network(batch) for network in self.networks]
@@ -257,6 +280,7 @@ class FittedSurvival:
         gates = torch.stack([f.gates for f in found]).mean(dim=0).double().numpy()
         return Explanation(
             contributions=contributions,
+            parts=parts,
             attention={name: attention[:, i] for i, name in enumerate(self._token_scale.terms.columns)},
             image_attention=images,
             gates={name: gates[:, i] for i, name in enumerate(modalities(self.layout))},
@@ -264,8 +288,8 @@ class FittedSurvival:
         )
 
 
-def inputs_as_tokens(inputs: Inputs, scale: ScaledSkip, layout: Layout) -> Tokens:
-    """Return the inputs as tokens, clinical terms on one scale."""
+def inputs_as_tokens(inputs: Inputs, scale: ScaledSkip, layout: Layout, evidence: EvidenceTerms) -> Tokens:
+    """Return the inputs as tokens: clinical terms on one scale, laboratory values as standard scores."""
     matrix = scale.terms(inputs.table, len(inputs))
     named = inputs.table.get(REGIMEN, [None] * len(inputs))
     known = {name: i for i, name in enumerate(layout.regimens)}
@@ -274,4 +298,12 @@ def inputs_as_tokens(inputs: Inputs, scale: ScaledSkip, layout: Layout) -> Token
         text=inputs.text.astype(np.float32),
         images=inputs.images,
         regimen=np.array([known.get(str(name), -1) for name in named], dtype=np.intp),
+        beside=_beside(inputs, layout, evidence.laboratory),
     )
+
+
+def _beside(inputs: Inputs, layout: Layout, laboratory: LaboratoryTerms) -> dict[str, DatedTokens]:
+    found = {group.name: tokens_of(inputs, group) for group in layout.beside}
+    if LABORATORY in found:
+        found[LABORATORY] = laboratory.standardised(found[LABORATORY])
+    return found

@@ -1,7 +1,8 @@
 """The protocol's survival model, served from a bundle: a `inference.models.protocols.SurvivalModel`.
 
 Without images it forecasts from clinical values and regimen; images at baseline and at virtual time
-points add to that, when the encoder of its training made their vectors. Where more than half of what
+points, texts and angiographies add to that, when the encoder of its training made their vectors, and so do
+laboratory values from before the study. Where more than half of what
 the clinical part uses is missing, and there is no image, nothing is assessed.
 """
 
@@ -18,10 +19,11 @@ import numpy.typing as npt
 from inference.bundle_store import bundle_folder, load_metadata
 from inference.case import ClinicalRecord
 from inference.clinical.summary import with_imaging
-from inference.clinical.variables import VARIABLES
+from inference.clinical.variables import title_of
 from inference.errors import ModelError
 from inference.models.evidence import (
     NOTHING_MORE,
+    AngiogramEvidence,
     Evidence,
     EvidenceWanted,
     ImageEvidence,
@@ -29,10 +31,19 @@ from inference.models.evidence import (
     text_vector,
 )
 from inference.models.survival.columns import clinical_columns
+from inference.models.survival.evidence_terms import PART_TITLES
 from inference.models.survival.files import read_model
 from inference.models.survival.fitted import REGIMEN, Explanation, FittedSurvival, Inputs
 from inference.models.survival.hazards import median_time, restricted_mean
-from inference.models.survival.tokens import Images, Layout, no_images
+from inference.models.survival.laboratory import laboratory_tokens
+from inference.models.survival.tokens import (
+    ANGIOGRAPHY,
+    LABORATORY,
+    DatedTokens,
+    Layout,
+    angiogram_tokens,
+    no_tokens,
+)
 from inference.results import (
     BundleInfo,
     FloatArray,
@@ -132,7 +143,20 @@ class ProtocolSurvivalModel:
             table={**clinical_columns([clinical], names), REGIMEN: [regimen_id]},
             text=self._text(evidence),
             images=self._images(evidence.images),
+            beside=self._beside(clinical, evidence.angiographies),
         )
+
+    def _beside(
+        self, clinical: ClinicalRecord, angiographies: AngiogramEvidence | None
+    ) -> dict[str, DatedTokens]:
+        found = {}
+        for group in self.fitted.layout.beside:
+            if group.name == LABORATORY:
+                found[LABORATORY] = laboratory_tokens([clinical], group.kinds)
+            elif group.name == ANGIOGRAPHY and angiographies is not None:
+                if angiographies.encoder == self.wanted.angiogram_encoder:
+                    found[ANGIOGRAPHY] = angiogram_tokens([angiographies.vectors], group.width)
+        return found
 
     def _text(self, evidence: Evidence) -> npt.NDArray[np.float32]:
         text = np.full((1, self.fitted.layout.text_width), np.nan, dtype=np.float32)
@@ -141,10 +165,10 @@ class ProtocolSurvivalModel:
             text[0] = vector
         return text
 
-    def _images(self, seen: ImageEvidence | None) -> Images:
+    def _images(self, seen: ImageEvidence | None) -> DatedTokens:
         layout = self.fitted.layout
         if seen is None:
-            return no_images(1, layout.image_width)
+            return no_tokens(1, layout.image_width)
         if seen.encoder != self.wanted.image_encoder:
             raise ModelError(
                 f"the survival model {self.bundle.name} was not trained with image vectors of the encoder "
@@ -153,7 +177,7 @@ class ProtocolSurvivalModel:
         number = {kind: i for i, kind in enumerate(layout.image_kinds)}
         # Of a kind that no training patient had, such as virtual images, the model knows nothing.
         kept = [i for i, kind in enumerate(seen.kinds) if kind.value in number]
-        return Images(
+        return DatedTokens(
             features=seen.vectors[None, kept],
             kind=np.array([[number[seen.kinds[i].value] for i in kept]], dtype=np.intp),
             months=seen.months[None, kept],
@@ -205,6 +229,9 @@ def _wanted(metadata: Mapping[str, Any], layout: Layout) -> EvidenceWanted:
     return EvidenceWanted(
         image_encoder=str(named.get("image_encoder", "")) if served else "",
         text_encoder=str(named.get("text_encoder", "")) if layout.text_width else "",
+        angiogram_encoder=str(named.get("angiogram_encoder", ""))
+        if any(group.name == ANGIOGRAPHY for group in layout.beside)
+        else "",
     )
 
 
@@ -212,9 +239,14 @@ def _basis(found: Explanation) -> SurvivalBasis:
     """Return what the forecast of one patient rests on."""
     log_hazard, attention, gates = (
         {name: float(values[0]) for name, values in part.items()}
-        for part in (found.contributions, found.attention, found.gates)
+        for part in (_added(found), found.attention, found.gates)
     )
     return SurvivalBasis(log_hazard, attention, gates, found.share)
+
+
+def _added(found: Explanation) -> Mapping[str, FloatArray]:
+    """Return what columns, and then parts by their titles, add to the log hazard."""
+    return {**found.contributions, **{PART_TITLES[name]: added for name, added in found.parts.items()}}
 
 
 def _at_horizons(
@@ -243,4 +275,4 @@ def _known(inputs: Inputs, name: str) -> bool:
 def _most_wanted(importance: Mapping[str, float], inputs: Inputs, count: int = 3) -> list[str]:
     missing = [name for name in importance if name != REGIMEN and not _known(inputs, name)]
     missing.sort(key=lambda name: -importance[name])
-    return [VARIABLES[name].title if name in VARIABLES else name for name in missing[:count]]
+    return [title_of(name) for name in missing[:count]]

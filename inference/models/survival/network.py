@@ -1,8 +1,9 @@
 """The network of the survival model: what the linear part cannot say.
 
 Clinical variables attend to each other and are pooled by gated attention. The pooled vector, the text,
-the regimen and the images with their times then form a series that a Transformer reads; gates say how
-much each modality adds. The last layer begins at 0, so that an untrained network changes nothing.
+the regimen, and images, laboratory values and angiographies with their times then form a series that a
+Transformer reads; gates say how much each modality adds. The last layer begins
+at 0, so that an untrained network changes nothing.
 
 The output modifies log hazards: a constant effect, and effects that grow, or grow and fall, along the
 intervals of the grid.
@@ -15,13 +16,15 @@ Vaswani et al. 2017, arXiv:1706.03762; Ilse et al. 2018, arXiv:1802.04712, equat
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inference.models.survival.tokens import Layout, Tokens, modalities
+from inference.models.survival.tokens import DatedLayout, DatedTokens, Layout, Tokens, modalities
 from inference.results import FloatArray
 
 SHAPES = 3
@@ -42,6 +45,20 @@ class NetworkSize:
 
 
 @dataclass(frozen=True, slots=True)
+class DatedBatch:
+    """Dated tokens as tensors; see `inference.models.survival.tokens.DatedTokens` for the shapes."""
+
+    features: Tensor
+    kind: Tensor
+    months: Tensor
+    known: Tensor
+
+    def of(self, patients: Tensor) -> DatedBatch:
+        """Return some of the patients."""
+        return DatedBatch(*(getattr(self, name)[patients] for name in DatedBatch.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
 class TokenBatch:
     """Tokens as tensors; see `inference.models.survival.tokens.Tokens` for the shapes."""
 
@@ -53,10 +70,12 @@ class TokenBatch:
     months: Tensor
     image_known: Tensor
     regimen: Tensor
+    beside: Mapping[str, DatedBatch] = field(default_factory=dict)
 
     def of(self, patients: Tensor) -> TokenBatch:
         """Return some of the patients."""
-        return TokenBatch(*(getattr(self, name)[patients] for name in TokenBatch.__slots__))
+        own = {name: getattr(self, name)[patients] for name in TokenBatch.__slots__ if name != "beside"}
+        return TokenBatch(**own, beside={name: part.of(patients) for name, part in self.beside.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +103,27 @@ def as_batch(tokens: Tokens) -> TokenBatch:
     """Turn arrays into tensors."""
     text = torch.from_numpy(np.nan_to_num(tokens.text))
     known = np.isfinite(tokens.text).all(axis=1) & (tokens.text.shape[1] > 0)
-    images = tokens.images
-    features = np.where(images.known[:, :, None], np.nan_to_num(images.features), 0.0)
+    images = _dated(tokens.images)
     return TokenBatch(
         clinical=torch.from_numpy(np.ascontiguousarray(tokens.clinical)),
         text=text,
         text_known=torch.from_numpy(known),
-        images=torch.from_numpy(features.astype(np.float32)),
-        kind=torch.from_numpy(images.kind.astype(np.int64)),
-        months=torch.from_numpy(np.nan_to_num(images.months).astype(np.float32)),
-        image_known=torch.from_numpy(images.known),
+        images=images.features,
+        kind=images.kind,
+        months=images.months,
+        image_known=images.known,
         regimen=torch.from_numpy(tokens.regimen.astype(np.int64)),
+        beside={name: _dated(part) for name, part in tokens.beside.items()},
+    )
+
+
+def _dated(tokens: DatedTokens) -> DatedBatch:
+    features = np.where(tokens.known[:, :, None], np.nan_to_num(tokens.features), 0.0)
+    return DatedBatch(
+        torch.from_numpy(features.astype(np.float32)),
+        torch.from_numpy(tokens.kind.astype(np.int64)),
+        torch.from_numpy(np.nan_to_num(tokens.months).astype(np.float32)),
+        torch.from_numpy(tokens.known),
     )
 
 
@@ -156,6 +185,29 @@ class _GatedPool(nn.Module):
         return torch.einsum("nt,ntw->nw", weights, x), weights
 
 
+class _DatedModality(nn.Module):
+    """Tokens of one modality with their times, and how they are pooled."""
+
+    def __init__(self, layout: DatedLayout, width: int) -> None:
+        super().__init__()
+        kinds = len(layout.kinds)
+        # A projection of each kind: a rise of bilirubin means something else than one of albumin.
+        self.projection = nn.Parameter(torch.randn(kinds, layout.width, width) / math.sqrt(layout.width))
+        self.kind = nn.Parameter(0.3 * torch.randn(kinds, width))
+        self.pool = _GatedPool(width)
+
+    def forward(self, batch: DatedBatch, times: Tensor) -> Tensor:
+        """Map vectors (n, K, layout width) to tokens (n, K, width), with their embedded times added."""
+        projected = torch.einsum("nkf,nkfw->nkw", batch.features, self.projection[batch.kind])
+        tokens: Tensor = (projected + self.kind[batch.kind] + times) * batch.known[..., None]
+        return tokens
+
+    def pooled(self, tokens: Tensor, known: Tensor) -> Tensor:
+        """Pool tokens (n, K, width) to (n, width)."""
+        found: Tensor = self.pool(tokens, known)[0]
+        return found
+
+
 class SurvivalNetwork(nn.Module):
     """Tokens of patients to effects on log hazards."""
 
@@ -183,6 +235,7 @@ class SurvivalNetwork(nn.Module):
         self.head = nn.Linear(width, endpoints * SHAPES)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self.beside = nn.ModuleDict({group.name: _DatedModality(group, width) for group in layout.beside})
 
     def forward(self, batch: TokenBatch) -> Effects:
         """Return the effects of patients."""
@@ -190,7 +243,7 @@ class SurvivalNetwork(nn.Module):
         tokens, known = self._series(batch, clinical)
         for block in self.series_blocks:
             tokens = block(tokens, known)
-        vectors, present, image_attention = self._modalities(tokens, known)
+        vectors, present, image_attention = self._modalities(batch, tokens, known)
         fused, gates = self._fused(vectors, present)
         effects = self.head(self.dropout(self.before_head(fused)))
         return Effects(effects.view(-1, self.endpoints, SHAPES), variable_attention, image_attention, gates)
@@ -204,7 +257,7 @@ class SurvivalNetwork(nn.Module):
         return pooled, weights
 
     def _series(self, batch: TokenBatch, clinical: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens in the order clinical, text, regimen, images; and which of them are known."""
+        """Tokens in the order clinical, text, regimen, images, others; and which of them are known."""
         text = self.text(batch.text) if self.layout.text_width else torch.zeros_like(clinical)
         images = self.image(batch.images) + self.kind(batch.kind) + self.time(_time_code(batch.months))
         single = torch.stack((clinical, text, self.regimen(batch.regimen + 1)), dim=1)
@@ -214,19 +267,29 @@ class SurvivalNetwork(nn.Module):
             (always, batch.text_known[:, None], (batch.regimen >= 0)[:, None], batch.image_known), dim=1
         )
         tokens = torch.cat((single + self.modality[:3], images + self.modality[3]), dim=1)
-        return tokens * known[..., None], known
+        tokens = tokens * known[..., None]
+        for name, module in self.beside.items():
+            part = batch.beside[name]
+            tokens = torch.cat((tokens, module(part, self.time(_time_code(part.months)))), dim=1)
+            known = torch.cat((known, part.known), dim=1)
+        return tokens, known
 
     def _modalities(
-        self, tokens: Tensor, known: Tensor
+        self, batch: TokenBatch, tokens: Tensor, known: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        image, attention = self.image_pool(tokens[:, 3:], known[:, 3:])
+        end = 3 + batch.image_known.shape[1]
+        image, attention = self.image_pool(tokens[:, 3:end], known[:, 3:end])
         vectors = {"clinical": tokens[:, 0], "text": tokens[:, 1], "regimen": tokens[:, 2], "images": image}
         present = {
             "clinical": known[:, 0],
             "text": known[:, 1],
             "regimen": known[:, 2],
-            "images": known[:, 3:].any(dim=1),
+            "images": known[:, 3:end].any(dim=1),
         }
+        for name, module in self.beside.items():
+            first, end = end, end + batch.beside[name].known.shape[1]
+            vectors[name] = cast("_DatedModality", module).pooled(tokens[:, first:end], known[:, first:end])
+            present[name] = known[:, first:end].any(dim=1)
         return vectors, present, attention
 
     def _fused(self, vectors: dict[str, Tensor], present: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

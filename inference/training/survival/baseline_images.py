@@ -1,8 +1,7 @@
 """Image vectors of the baselines of a cohort, in the form that the survival model is trained on.
 
 Real follow-ups are left out: they are known only of patients who lived to have them, and a study that
-arrives has none. Virtual ones must come from a generator that never saw the patient, so they are given as a
-file.
+arrives has none. Virtual ones: `inference.training.survival.virtual_vectors`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from inference.models.evidence import ImageKind
 from inference.models.image_features.vectors import DIMENSION, ImageVectors
 from inference.models.protocols import Progress
-from inference.models.survival.tokens import Images
+from inference.models.survival.tokens import DatedTokens
 from inference.training.cohort import Cohort
 from inference.training.image_features.cohort_vectors import cohort_vectors
 from inference.training.survival.sources import ImageFile
@@ -37,5 +36,5 @@ def baseline_images(cohort: Cohort, model: ImageVectors, kept: Path, progress: P
         baseline = found[patient_id].of(ImageKind.BASELINE)
         if len(baseline.vectors):
             features[place, 0], known[place, 0] = baseline.vectors[0], True
-    images = Images(features, np.zeros(known.shape, dtype=np.intp), np.zeros(known.shape), known)
+    images = DatedTokens(features, np.zeros(known.shape, dtype=np.intp), np.zeros(known.shape), known)
     return ImageFile(ids, images, (ImageKind.BASELINE.value,), encoder=model.info.sha256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from inference.models.survival.files import write_model
 from inference.models.survival.model import EVIDENCE, FORMAT
 from inference.randomness import RandomStreams
 from inference.training.cohort import Cohort, Split
+from inference.training.cohort_evidence import read_evidence
 from inference.training.survival.figures import figures
 from inference.training.survival.fit import FitResult, SurvivalSettings, fit_survival
 from inference.training.survival.rows import SurvivalRows
@@ -44,7 +46,8 @@ def train_bundle(
     """
     cohort = Cohort.open(cohort_folder)
     images = None if image_file is None else read_image_file(image_file)
-    rows = rows_of_cohort(cohort, images)
+    evidence = read_evidence(cohort_folder)
+    rows = rows_of_cohort(cohort, images, evidence)
     result = fit_survival(rows, settings, RandomStreams(seed), progress)
     out.mkdir(parents=True, exist_ok=True)
     write_model(out, result.model, settings.networks.size)
@@ -61,7 +64,13 @@ def train_bundle(
         "command": "hepatocast train survival COHORT --out BUNDLE_DIR",
         "seed": seed,
         # A served model compares these with the encoders that are loaded, and takes vectors of no other.
-        EVIDENCE: {"image_encoder": "" if images is None else images.encoder, "text_encoder": ""},
+        EVIDENCE: {
+            "image_encoder": "" if images is None else images.encoder,
+            "text_encoder": evidence.texts.encoder,
+            "angiogram_encoder": evidence.angiographies.encoder,
+        },
+        # Virtual images of its training were drawn by these, each of patients that it never saw.
+        "generators": [] if images is None else list(images.generators),
         "training": _training(rows, result),
         "metrics": _metrics(rows, result),
     }
@@ -75,12 +84,14 @@ def _training(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:
         "patients": int(train.sum()),
         "events": {name: int((o.event & o.known & train).sum()) for name, o in rows.outcomes.items()},
         "image_kinds": list(rows.image_kinds),
+        "laboratory": list(rows.laboratory),
+        "patients_with": _patients_with(rows, train),
         "regimens": list(result.model.layout.regimens),
         "network_steps": result.choice.steps,
         "network_share": dict(zip(rows.outcomes, result.choice.shares, strict=True)),
-        "image_penalties": {
-            name: ["left out" if np.isinf(p) else p for p in penalties]
-            for name, penalties in result.image_penalties.items()
+        "penalties": {
+            name: {part: "left out" if np.isinf(p) else p for part, p in penalties.items()}
+            for name, penalties in result.penalties.items()
         },
         "scales": {
             name: {s.scale.value: round(s.weight, 3) for s in part.skip.scales}
@@ -88,6 +99,17 @@ def _training(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:
         },
         "calibrated_on_validation_patients": result.calibrated,
     }
+
+
+def _patients_with(rows: SurvivalRows, train: np.ndarray) -> dict[str, int]:
+    """Count the training patients who have something of each modality."""
+    inputs = rows.inputs
+    known = {
+        "text": np.isfinite(inputs.text).all(axis=1) & (inputs.text.shape[1] > 0),
+        "images": inputs.images.known.any(axis=1),
+        **{name: tokens.known.any(axis=1) for name, tokens in inputs.beside.items()},
+    }
+    return {name: int((has & train).sum()) for name, has in known.items()}
 
 
 def _metrics(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:
@@ -103,8 +125,6 @@ def _metrics(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:
 
 def without_images(rows: SurvivalRows) -> SurvivalRows:
     """Return the same patients with no image known."""
-    from dataclasses import replace
-
     images = rows.inputs.images
     hidden = replace(images, known=np.zeros_like(images.known))
     return replace(rows, inputs=replace(rows.inputs, images=hidden))

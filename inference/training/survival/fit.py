@@ -10,19 +10,34 @@ import numpy as np
 
 from inference.evaluation.splits import stratified_folds
 from inference.models.protocols import Progress, within
+from inference.models.survival.evidence_terms import (
+    PARTS,
+    EvidenceTerms,
+    angiography_layout,
+    tokens_of,
+)
 from inference.models.survival.fitted import (
     REGIMEN,
     Calibration,
     Draws,
     Endpoint,
     FittedSurvival,
-    Inputs,
     inputs_as_tokens,
 )
 from inference.models.survival.hazards import HazardGrid, grid_of_events
-from inference.models.survival.image_terms import image_terms
+from inference.models.survival.laboratory import laboratory_terms
 from inference.models.survival.network import SurvivalNetwork, as_batch
-from inference.models.survival.tokens import Layout, Tokens, column_counts
+from inference.models.survival.tokens import (
+    ANGIOGRAPHY,
+    LABORATORY,
+    DatedLayout,
+    Layout,
+    Tokens,
+    column_counts,
+    no_tokens,
+    one_each,
+)
+from inference.models.survival.vector_terms import vector_terms
 from inference.randomness import RandomStreams
 from inference.results import FloatArray
 from inference.training.cohort import Split
@@ -38,7 +53,7 @@ from inference.training.survival.networks import (
     profiled_log_rates,
     train_networks,
 )
-from inference.training.survival.parts import EndpointFit, ImageParts, fit_endpoint
+from inference.training.survival.parts import EndpointFit, EvidenceParts, fit_endpoint
 from inference.training.survival.rows import SurvivalRows
 
 _log = logging.getLogger(__name__)
@@ -70,13 +85,15 @@ class FitResult:
 
     Attributes
     ----------
+    penalties : mapping
+        End point -> part of `PARTS` -> penalty; infinite where the part is left out.
     calibrated : bool
         Whether there were validation patients to calibrate on.
     """
 
     model: FittedSurvival
     choice: Choice
-    image_penalties: Mapping[str, tuple[float, float]]
+    penalties: Mapping[str, Mapping[str, float]]
     calibrated: bool
 
 
@@ -110,8 +127,7 @@ def fit_survival(
         layout=layout,
         columns=tuple(train.inputs.table),
         grid=first.outcomes.grid,
-        baseline_terms=first.images.baseline_terms,
-        follow_up_terms=first.images.follow_up_terms,
+        evidence_terms=first.evidence.terms,
         endpoints=endpoints,
         networks=networks,
     )
@@ -132,12 +148,12 @@ def _linear(
     folds = stratified_folds(
         months, first.event & first.known, settings.inner_folds, streams.derive("inner folds")
     )
-    images = _image_parts(train.inputs)
+    evidence = _evidence_parts(train)
     grid = _grid(train, settings.intervals)
     fits = {}
     for number, (name, followed) in enumerate(train.outcomes.items()):
         progress(f"linear part of {name}", number / len(train.outcomes))
-        fits[name] = fit_endpoint(train.inputs, images, followed, grid, folds)
+        fits[name] = fit_endpoint(train.inputs, evidence, followed, grid, folds)
     return fits, folds
 
 
@@ -147,13 +163,27 @@ def _grid(train: SurvivalRows, intervals: int) -> HazardGrid:
     return grid_of_events(months, np.concatenate([e for _, e in known]), intervals, HORIZONS_MONTHS)
 
 
-def _image_parts(inputs: Inputs) -> ImageParts:
-    baseline = image_terms(inputs.images, baseline=True)
-    follow_up = image_terms(inputs.images, baseline=False)
-    return ImageParts(baseline, follow_up, baseline(inputs.images), follow_up(inputs.images))
+def _evidence_parts(train: SurvivalRows) -> EvidenceParts:
+    inputs = train.inputs
+    values = tokens_of(inputs, DatedLayout(LABORATORY, train.laboratory, 1))
+    terms = EvidenceTerms(
+        laboratory=laboratory_terms(values, train.laboratory),
+        text=vector_terms(one_each(inputs.text), baseline=True),
+        angiography=vector_terms(inputs.beside.get(ANGIOGRAPHY, no_tokens(len(inputs), 0)), baseline=True),
+        baseline=vector_terms(inputs.images, baseline=True),
+        follow_up=vector_terms(inputs.images, baseline=False),
+    )
+    return EvidenceParts(terms, terms(inputs))
+
+
+def _beside(terms: EvidenceTerms) -> tuple[DatedLayout, ...]:
+    """Return the modalities beside images that training patients have."""
+    groups = (terms.laboratory.layout, angiography_layout(terms.angiography))
+    return tuple(group for group in groups if group.kinds and group.width)
 
 
 def _tokens(train: SurvivalRows, fits: Mapping[str, EndpointFit]) -> tuple[Layout, Tokens]:
+    evidence = next(iter(fits.values())).evidence.terms
     scale = next(iter(fits.values())).parts.skip.scales[0]
     matrix = scale.terms(train.inputs.table, len(train.inputs))
     names = {str(r) for r in train.inputs.table.get(REGIMEN, ()) if r is not None}
@@ -163,8 +193,9 @@ def _tokens(train: SurvivalRows, fits: Mapping[str, EndpointFit]) -> tuple[Layou
         image_kinds=train.image_kinds,
         image_width=train.inputs.images.features.shape[2],
         regimens=tuple(sorted(names)),
+        beside=_beside(evidence),
     )
-    return layout, inputs_as_tokens(train.inputs, scale, layout)
+    return layout, inputs_as_tokens(train.inputs, scale, layout, evidence)
 
 
 def _fold(fits: Mapping[str, EndpointFit], held_out: np.ndarray, patients: int) -> FoldTargets:
@@ -207,8 +238,7 @@ def _endpoint(
     months = np.sort(fit.outcomes.time[fit.known])
     return Endpoint(
         skip=parts.skip,
-        baseline=parts.baseline,
-        follow_up=parts.follow_up,
+        parts=parts.evidence,
         share=networks.choice.shares[index],
         log_rates=log_rates,
         calibration=Calibration(centre=float(parts.predictor[fit.known].mean())),
@@ -222,7 +252,8 @@ def _endpoint(
 def _draws(fit: EndpointFit, change: FloatArray, count: int, rng: np.random.Generator) -> Draws:
     n = len(fit.known)
     betas: list[list[FloatArray]] = [[] for _ in fit.parts.skip.scales]
-    baseline, follow_up, rates = [], [], []
+    evidence: dict[str, list[FloatArray]] = {name: [] for name in PARTS}
+    rates = []
     for draw in range(count):
         weights = np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
         if not (weights * fit.known * fit.outcomes.event).any():
@@ -230,14 +261,13 @@ def _draws(fit: EndpointFit, change: FloatArray, count: int, rng: np.random.Gene
         parts = fit.again(weights)
         for kept, scale in zip(betas, parts.skip.scales, strict=True):
             kept.append(scale.beta)
-        baseline.append(parts.baseline)
-        follow_up.append(parts.follow_up)
+        for name, beta in parts.evidence.items():
+            evidence[name].append(beta)
         again = np.repeat(np.arange(n), weights.astype(np.intp))
         target = Target(fit.outcomes, fit.known, parts.predictor).of(again)
         rates.append(profiled_log_rates(target, change[draw % len(change)][again]))
     return Draws(
         betas=tuple(np.stack(kept) for kept in betas),
-        baseline=np.stack(baseline),
-        follow_up=np.stack(follow_up),
+        parts={name: np.stack(drawn) for name, drawn in evidence.items()},
         log_rates=np.stack(rates),
     )

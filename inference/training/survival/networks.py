@@ -10,13 +10,14 @@ left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from inference.models.survival.network import (
+    DatedBatch,
     NetworkSize,
     SurvivalNetwork,
     TokenBatch,
@@ -45,7 +46,7 @@ class NetworkSettings:
     batch : int
         Patients of a step.
     modality_dropout : float
-        Share of patients whose images, or text, or regimen are hidden in a step.
+        Share of patients whose images, or text, or regimen, or another modality are hidden in a step.
     shares : tuple of float
         Shares of the network that are tried, beside 0.
     needed_gain : float
@@ -146,8 +147,8 @@ def _loss(effects: Tensor, target: _TargetTensors, patients: Tensor) -> Tensor:
 
 
 def _hidden(batch: TokenBatch, share: float, generator: torch.Generator) -> TokenBatch:
-    """Hide the text, the images or the regimen of some patients."""
-    if share == 0 or (batch.text.shape[1] == 0 and batch.images.shape[1] == 0):
+    """Hide the text, the images, the regimen or another modality of some patients."""
+    if share == 0 or (batch.text.shape[1] == 0 and batch.images.shape[1] == 0 and not batch.beside):
         return batch
     n = len(batch.clinical)
     text, images, late, regimen = torch.rand((4, n), generator=generator) >= share
@@ -161,7 +162,13 @@ def _hidden(batch: TokenBatch, share: float, generator: torch.Generator) -> Toke
         months=batch.months,
         image_known=batch.image_known & images[:, None] & baseline_only,
         regimen=torch.where(regimen, batch.regimen, torch.full_like(batch.regimen, -1)),
+        beside={name: _less(part, share, generator) for name, part in batch.beside.items()},
     )
+
+
+def _less(part: DatedBatch, share: float, generator: torch.Generator) -> DatedBatch:
+    kept = torch.rand(len(part.known), generator=generator) >= share
+    return replace(part, known=part.known & kept[:, None])
 
 
 Note = Callable[[int, SurvivalNetwork], None]

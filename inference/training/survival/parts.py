@@ -1,20 +1,19 @@
-"""The parts of one end point's linear model: clinical terms, then images, each beyond those before.
+"""The parts of one end point's linear model: clinical terms, then each part of the evidence in turn.
 
-Images are fitted with the clinical predictor fixed, and follow-up images with both fixed: without images
-the forecast is that of the clinical part alone, and what images add is what the clinical values do not
-say.
+Every part is fitted with those before it fixed: without images, texts and the rest the forecast is that of
+the clinical part alone, and what a part adds is what those before it do not say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from inference.models.survival.evidence_terms import PARTS, EvidenceTerms
 from inference.models.survival.fitted import Inputs
 from inference.models.survival.hazards import HazardGrid
-from inference.models.survival.image_terms import ImageTerms
 from inference.models.survival.skip import Skip
 from inference.results import FloatArray
 from inference.training.survival.linear import Outcomes, choose_penalties, fit_linear
@@ -23,13 +22,11 @@ from inference.training.survival.skip import FittedSkip, fit_skip, refit
 
 
 @dataclass(frozen=True, slots=True)
-class ImageParts:
-    """Terms of the training patients' images, (n, q) each, and how they are made."""
+class EvidenceParts:
+    """Terms of the training patients' evidence by part, (n, q) each, and how they are made."""
 
-    baseline_terms: ImageTerms
-    follow_up_terms: ImageTerms
-    baseline: FloatArray
-    follow_up: FloatArray
+    terms: EvidenceTerms
+    of: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +36,14 @@ class LinearParts:
     Attributes
     ----------
     skip : Skip
-    baseline, follow_up : array, (q,)
+    evidence : mapping
+        Part of `PARTS` -> coefficients, (q,).
     predictor : array, (n,)
         Of all training patients.
     """
 
     skip: Skip
-    baseline: FloatArray
-    follow_up: FloatArray
+    evidence: Mapping[str, FloatArray]
     predictor: FloatArray
 
 
@@ -59,28 +56,28 @@ class EndpointFit:
     outcomes : Outcomes
         Of all n patients; 0 months without an event where it is not known.
     known : array of bool, (n,)
-    penalties : (float, float)
-        Of baseline and of follow-up images.
+    penalties : mapping
+        Part of `PARTS` -> penalty; infinite where the part is left out.
     """
 
     outcomes: Outcomes
     known: np.ndarray
     inputs: Inputs
-    images: ImageParts
+    evidence: EvidenceParts
     fitted_skip: FittedSkip
-    penalties: tuple[float, float]
+    penalties: Mapping[str, float]
     parts: LinearParts
 
     def again(self, weights: FloatArray) -> LinearParts:
         """Refit with weights of the patients, (n,), at the same penalties."""
         weights = weights * self.known
         skip = refit(self.fitted_skip, self.inputs.table, self.outcomes, weights)
-        return _with_images(self, skip, weights)
+        return _with_evidence(self, skip, weights)
 
 
 def fit_endpoint(
     inputs: Inputs,
-    images: ImageParts,
+    evidence: EvidenceParts,
     followed: Followed,
     grid: HazardGrid,
     folds: Sequence[np.ndarray],
@@ -94,34 +91,34 @@ def fit_endpoint(
     inner = [position[fold[known[fold]]] for fold in folds]
     skip = fit_skip(inputs.of(here).table, outcomes.of(here), inner)
     offset = skip.skip.predictor(inputs.table, len(inputs))
-    chosen, penalties = np.zeros(0), []
-    for x in (images.baseline, images.follow_up):
-        penalty, chosen = _image_penalty(x[here], outcomes.of(here), inner, offset[here])
-        penalties.append(penalty)
+    penalties: dict[str, float] = {}
+    for name in PARTS:
+        x = evidence.of[name]
+        penalties[name], chosen = _penalty(name, x[here], outcomes.of(here), inner, offset[here])
         offset = offset + x @ chosen
-    empty = LinearParts(skip.skip, np.zeros(0), np.zeros(0), offset)
-    fit = EndpointFit(outcomes, known, inputs, images, skip, (penalties[0], penalties[1]), empty)
-    parts = _with_images(fit, skip.skip, known.astype(np.float64))
-    return EndpointFit(outcomes, known, inputs, images, skip, fit.penalties, parts)
+    empty = LinearParts(skip.skip, {}, offset)
+    fit = EndpointFit(outcomes, known, inputs, evidence, skip, penalties, empty)
+    return replace(fit, parts=_with_evidence(fit, skip.skip, known.astype(np.float64)))
 
 
-def _image_penalty(
-    x: FloatArray, outcomes: Outcomes, folds: Sequence[np.ndarray], offset: FloatArray
+def _penalty(
+    name: str, x: FloatArray, outcomes: Outcomes, folds: Sequence[np.ndarray], offset: FloatArray
 ) -> tuple[float, FloatArray]:
     if not x.shape[1]:
         return float("inf"), np.zeros(0)
-    chosen = choose_penalties(x, ["images"] * x.shape[1], outcomes, folds, offset).of_kind["images"]
+    chosen = choose_penalties(x, [name] * x.shape[1], outcomes, folds, offset).of_kind[name]
     return chosen, fit_linear(x, outcomes, np.full(x.shape[1], chosen), offset).beta
 
 
-def _with_images(fit: EndpointFit, skip: Skip, weights: FloatArray) -> LinearParts:
+def _with_evidence(fit: EndpointFit, skip: Skip, weights: FloatArray) -> LinearParts:
     counted = np.flatnonzero(weights > 0)
     outcomes = fit.outcomes.of(counted)
     predictor = skip.predictor(fit.inputs.table, len(fit.inputs))
-    betas = []
-    for x, penalty in zip((fit.images.baseline, fit.images.follow_up), fit.penalties, strict=True):
-        full = np.full(x.shape[1], penalty)
+    betas = {}
+    for name in PARTS:
+        x = fit.evidence.of[name]
+        full = np.full(x.shape[1], fit.penalties[name])
         beta = fit_linear(x[counted], outcomes, full, predictor[counted], weights[counted]).beta
         predictor = predictor + x @ beta
-        betas.append(beta)
-    return LinearParts(skip, betas[0], betas[1], predictor)
+        betas[name] = beta
+    return LinearParts(skip, betas, predictor)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class SurvivalRows:
         End point (``os``, ``pfs``) -> follow-up.
     split : array of str, (n,)
         Values of `inference.training.cohort.Split`.
+    laboratory : tuple of str
+        What the kinds of the laboratory tokens count.
 
     Raises
     ------
@@ -63,11 +65,13 @@ class SurvivalRows:
     image_kinds: tuple[str, ...]
     outcomes: Mapping[str, Followed]
     split: np.ndarray
+    laboratory: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.inputs)
         lengths = {len(self.split), len(self.inputs.text), *(len(o.months) for o in self.outcomes.values())}
         lengths |= {len(column) for column in self.inputs.table.values()}
+        lengths |= {len(tokens) for tokens in self.inputs.beside.values()}
         if lengths != {n}:
             raise TrainingDataError("the parts of the survival rows are of different numbers of patients")
         train = self.split == Split.TRAIN.value
@@ -84,4 +88,4 @@ class SurvivalRows:
         if not all((f.event & f.known).any() for f in followed.values()):
             return None
         split_names = np.full(len(patients), Split.TRAIN.value)
-        return SurvivalRows(self.inputs.of(patients), self.image_kinds, followed, split_names)
+        return replace(self, inputs=self.inputs.of(patients), outcomes=followed, split=split_names)

@@ -17,15 +17,19 @@ from inference.training.cohort import (
     CROP,
     OUTCOME_COLUMNS,
     SPACING_MM,
+    Cohort,
     CohortInfo,
     FollowUpImages,
     Origin,
     PatientImages,
+    Split,
+    cohort_digest,
     write_images,
     write_tables,
 )
 from tests.builders.model_bundles import variant
 from tests.builders.site_archive import write_table
+from tests.builders.small_cohorts import small_cohort
 from tests.builders.studies import SeriesSpec, write_series
 
 VOXEL_ML = SPACING_MM**3 / 1000.0
@@ -129,3 +133,22 @@ def test_outlines_and_phases_are_made_with_what_is_in_force_at_the_site(tmp_path
     first, second, *_ = models.segmenter(Outlines.AUTOMATIC).segmenters
     assert isinstance(first, SegInStudy)
     assert second.info.name == "ours"
+
+
+def test_a_cohort_is_divided_anew(tmp_path, capsys):
+    small_cohort(tmp_path, 24)
+    assert invoke(["cohort", "split", str(tmp_path), "--seed", "1"]) == 0
+    assert "here, test: 7" in capsys.readouterr().out
+    divided = Cohort.open(tmp_path)
+    assert len(divided.ids(Split.TEST)) == 7
+    assert divided.info.sha256 == cohort_digest(tmp_path)
+    assert invoke(["cohort", "split", str(tmp_path), "--external", "nowhere"]) == 1
+    assert "no patient comes from the centre nowhere" in capsys.readouterr().err
+
+
+def test_reports_need_an_encoder(tmp_path, capsys):
+    asked = ["cohort", "prepare", str(tmp_path), "--table", "t.csv", "--out", str(tmp_path / "out")]
+    asked += ["--salt", str(tmp_path / "salt"), "--reports", "reports.csv"]
+    assert invoke(asked) == 2
+    assert "--text-encoder" in capsys.readouterr().err
+    assert not (tmp_path / "salt").exists()

@@ -21,6 +21,9 @@ from inference.pipeline import Bundles, run
 from inference.randomness import RandomStreams
 from inference.results import Response, ResponseCategory, StudyResults
 from inference.settings import PipelineSettings
+from inference.training.cohort import Split
+from inference.training.cohort_split import patients_of_part
+from inference.training.never_seen import never_seen
 from tests.builders.flow_bundles import HAIC, TACE, TRIPLE
 from tests.builders.stand_in_cohort import write_stand_in
 from tests.builders.studies import write_study
@@ -36,6 +39,26 @@ def test_name_that_a_bundle_cannot_have_is_refused(tmp_path, capsys) -> None:
     asked = ["train", "generator", str(tmp_path), "--out", str(tmp_path / "bundle"), "--name", "My Model"]
     assert invoke(asked) == 2
     assert "--name" in capsys.readouterr().err
+
+
+def test_a_part_that_is_none_is_refused(tmp_path, capsys) -> None:
+    cohort = write_stand_in(tmp_path / "cohort", patients=6, size=32, imaged=1)
+    asked = ["train", "generator", str(cohort.folder), "--out", str(tmp_path / "bundle"), "--quiet"]
+    assert invoke([*asked, "--leave-out", "4/3"]) == 1
+    assert "4/3 is no part of a cohort" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_part_that_was_left_out_was_never_seen(tmp_path) -> None:
+    cohort = write_stand_in(tmp_path / "cohort", patients=40, size=32, imaged=1)
+    out = tmp_path / "bundle"
+    asked = ["train", "generator", str(cohort.folder), "--out", str(out), "--quiet", "--leave-out", "1/2"]
+    assert invoke([*asked, "--regression-steps", "2", "--flow-steps", "2"]) == 0
+    info, unseen = never_seen(str(out), "generator", cohort)
+    part = patients_of_part(cohort, "1/2")
+    assert unseen == part | set(cohort.ids(Split.TEST))
+    assert info.trained_on.endswith(f"n {len(set(cohort.ids(Split.TRAIN)) - part)}")
 
 
 def forecast(bundle: Path, study: Path) -> StudyResults:

@@ -11,7 +11,7 @@ import pytest
 
 from inference.bundle_store import describe
 from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
-from inference.evaluation.adapters import REDRAW_COLUMNS, REDRAWS, GeneratorForecaster, Redraws, as_study
+from inference.evaluation.adapters import REDRAW_COLUMNS, REDRAWS, GeneratorForecaster, Redraws
 from inference.evaluation.baselines import (
     Climatology,
     Identity,
@@ -24,9 +24,8 @@ from inference.evaluation.extractors import Extractor
 from inference.evaluation.forecasts import CLASSES, Detail, Forecast
 from inference.evaluation.generator_evaluation import evaluate_generator
 from inference.evaluation.generator_run import prepare, run
-from inference.evaluation.kept_scores import claim
 from inference.evaluation.learned import learned_forecasters
-from inference.evaluation.maps import BaselineLesions, crop_grid, response_on_map, targets_at_baseline
+from inference.evaluation.maps import BaselineLesions, response_on_map, targets_at_baseline
 from inference.evaluation.patient_scores import BASELINE, TRUE
 from inference.evaluation.questions import Known, Plan, choose, follow_up
 from inference.evaluation.training_rows import log_ratio, ratio_of, training_rows
@@ -35,7 +34,9 @@ from inference.results import ResponseCategory, Tissue
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Split, write_tables
 from inference.training.cohort_rows import clinical_of
+from inference.training.crop_study import as_study, crop_grid
 from inference.training.crop_volumes import tissue_ml
+from inference.training.kept_work import claim
 from tests.builders.flow_bundles import REGIMENS as SCHEDULES
 from tests.builders.flow_bundles import write_flow_bundle
 from tests.builders.small_cohorts import REGIMENS, small_cohort

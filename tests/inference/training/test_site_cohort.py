@@ -19,6 +19,7 @@ from inference.results import BundleInfo, Tissue
 from inference.settings import SegmentationLimits
 from inference.training.cohort import CROP, NO_VALUE, Cohort, Origin, Split, cohort_digest
 from inference.training.cohort_check import check_cohort
+from inference.training.cohort_split import SplitSettings
 from inference.training.crop_volumes import tissue_ml
 from inference.training.registration import RegistrationSettings
 from inference.training.site_archive import MatchedPatient, index_archive, match_studies
@@ -27,7 +28,6 @@ from inference.training.site_patient import PatientTask, SiteSettings, prepare_p
 from inference.training.site_pseudonyms import Pseudonyms
 from inference.training.site_reading import read_study
 from inference.training.site_report import write_report
-from inference.training.site_splits import SplitSettings
 from inference.training.site_table import TableRefused, read_site_table
 from tests.builders.site_archive import (
     AFTER,

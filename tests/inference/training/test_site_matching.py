@@ -10,8 +10,8 @@ import pytest
 from inference.case import ClinicalRecord
 from inference.errors import TrainingDataError
 from inference.training.cohort import Split
+from inference.training.cohort_split import SplitSettings, Stratum, split_patients
 from inference.training.site_archive import Archive, ArchiveStudy, match_studies, read_keys
-from inference.training.site_splits import SplitSettings, Stratum, split_patients
 from inference.training.site_table import PatientRows, Role, StudyRow, TableRefused
 
 START = dt.date(2024, 3, 1)

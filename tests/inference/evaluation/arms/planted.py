@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.evaluation.arms.images import Seen
 from inference.evaluation.arms.plan import ArmsPlan
 from inference.models.image_features.sequences import ImageKind, PatientVectors
 from inference.models.survival.network import NetworkSize
 from inference.training.cohort import Cohort, CohortInfo, Origin
 from inference.training.survival.fit import SurvivalSettings
 from inference.training.survival.networks import NetworkSettings
+from inference.training.virtual_images import Seen
 
 SURVIVAL = SurvivalSettings(
     intervals=8,

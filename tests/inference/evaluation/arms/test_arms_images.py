@@ -12,15 +12,16 @@ import pytest
 from inference.bundle_store import METADATA, seal
 from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
 from inference.evaluation.arms.held_out import check_external, check_never_seen, evaluated
-from inference.evaluation.arms.images import Describer, on_crop, seen_of, study_of
-from inference.evaluation.maps import crop_tissue
+from inference.evaluation.arms.images import Describer
 from inference.models.image_features.sequences import ImageKind
 from inference.models.image_features.vectors import ImageVectors
 from inference.randomness import RandomStreams
 from inference.results import GeneratedCourse, GeneratedTimePoint, TimePointKind, VirtualImage
 from inference.training.cohort import NO_VALUE, PatientImages, write_images
+from inference.training.crop_study import crop_tissue, study_of
 from inference.training.features import crop_of
 from inference.training.image_features.samples import follow_up_crop
+from inference.training.virtual_images import on_crop, seen_of
 from tests.builders.flow_bundles import HAIC, TACE
 from tests.builders.image_encoders import write_small_encoder
 from tests.builders.small_cohorts import small_cohort

@@ -18,8 +18,7 @@ from inference.results import AssessedPatient, NotAssessed, Reason, StudyResults
 from inference.training.cohort import Cohort
 from inference.training.seed_systems.dlop import train_dlop
 from inference.training.seed_systems.dlop_networks import YearlyTargets
-from tests.builders.results import results
-from tests.builders.seed_cohorts import dlop_training, seed_cohort
+from tests.builders.seed_cohorts import dlop_training
 
 MODELS = {"dlop-combin", "dlop-ctr", "dlop-cox", "radiomics-cox", "clinical-cox"}
 
@@ -29,8 +28,8 @@ def _quiet(text: str, share: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return seed_cohort(tmp_path_factory.mktemp("cohort"), 40)
+def cohort(seed_patients: Cohort) -> Cohort:
+    return seed_patients
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +37,6 @@ def bundle(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dlop")
     train_dlop(cohort, folder / "bundle", folder / "work", dlop_training(), _quiet)
     return folder / "bundle"
-
-
-@pytest.fixture(scope="module")
-def study() -> StudyResults:
-    return results()
 
 
 def _patient(study: StudyResults) -> AssessedPatient:
@@ -128,7 +122,7 @@ def test_a_system_of_other_regimens_refuses(bundle: Path, study: StudyResults) -
         model.networks,
         model.comparators,
     )
-    (opinion,) = DlopReader(other).opinions(_patient(study), ())
+    (opinion,) = DlopReader(other.info, other).opinions(_patient(study), ())
     assert isinstance(opinion.values, NotAssessed)
     assert opinion.values.reason is Reason.REGIMEN_NOT_COVERED
 

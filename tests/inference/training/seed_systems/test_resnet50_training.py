@@ -22,7 +22,7 @@ from inference.training.seed_systems.resnet50 import train_resnet50
 from inference.training.seed_systems.resnet50_figures import nomogram_values
 from inference.training.seed_systems.slices import slice_batch, stopping_part
 from tests.builders.results import results
-from tests.builders.seed_cohorts import resnet50_training, seed_cohort
+from tests.builders.seed_cohorts import resnet50_training
 
 _ANSWERS = {"afp": 900.0, "pvtt_class": "Vp0", "largest_tumour": 80.0, "capsule": True, "diffuse_type": False}
 
@@ -32,8 +32,8 @@ def _quiet(text: str, share: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    return seed_cohort(tmp_path_factory.mktemp("cohort"), 40)
+def cohort(seed_patients: Cohort) -> Cohort:
+    return seed_patients
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,6 @@ def bundle(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resnet50")
     train_resnet50(cohort, folder / "bundle", folder / "work", resnet50_training(), _quiet)
     return folder / "bundle"
-
-
-@pytest.fixture(scope="module")
-def study() -> StudyResults:
-    return results()
 
 
 def _patient(study: StudyResults, **values: object) -> AssessedPatient:

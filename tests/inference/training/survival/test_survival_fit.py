@@ -69,7 +69,7 @@ def test_the_planted_image_effect_is_found(planted: Planted, result: FitResult) 
 
     assert without > 0.55
     assert with_images > without + 0.05
-    assert result.image_penalties["os"][0] < np.inf
+    assert result.penalties["os"]["baseline"] < np.inf
 
 
 def test_without_images_the_forecast_is_that_of_clinical_values_and_calibrated(

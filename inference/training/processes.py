@@ -27,11 +27,11 @@ def in_order(
         yield from map(function, items)
         return
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, spawn, initializer=one_thread) as pool:
         yield from pool.map(function, items, chunksize=at_once)
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Keep processes that share the processor's cores from each using all of them."""
     import torch
 
