@@ -18,7 +18,7 @@ from dicom_node.bundles.record import recorded_key
 from dicom_node.clock import Clock
 from dicom_node.database import instance, reading, repeat, result_object, study, writing
 from dicom_node.digests import inputs_digest
-from dicom_node.errors import NodeError
+from dicom_node.errors import NodeError, TransientError
 from dicom_node.intake import assembly
 from dicom_node.intake.assembly import Arrivals, Complete, Confirm, Fetch, Hold, PacsSeries, SeriesArrival
 from dicom_node.jobs.engine import Engine
@@ -27,6 +27,8 @@ from dicom_node.jobs.states import Revision, RevisionEvent
 from dicom_node.routing.facts import study_facts
 from dicom_node.routing.rules import Decision, Router
 from dicom_node.settings import Action, AssemblySettings
+from dicom_node.storage.local import local_store
+from dicom_node.storage.store import Store
 from inference.errors import RejectedInput
 from inference.imaging.reading import read_case
 
@@ -59,6 +61,18 @@ class Pacs(Protocol):
         ...
 
 
+class Reprocessing(Protocol):
+    """What the assembler asks about studies that come from an archive (`dicom_node.batch`)."""
+
+    def coming(self, revision: RevisionRow, now: float) -> assembly.Decision | None:
+        """Return what to do with a study of which more is being retrieved; None for all others."""
+        ...
+
+    def priority(self, study_instance_uid: str, given: int) -> int:
+        """Return the priority of a study's job, where a rule gives `given`."""
+        ...
+
+
 ModelsKey = Callable[[], str]
 """Returns a digest of the models in force; another one means that the same images give another result."""
 
@@ -80,6 +94,8 @@ class Assembler:
     clock: Clock
     pacs: Pacs | None = None
     models: ModelsKey = _no_models
+    elsewhere: Store | None = None
+    reprocessing: Reprocessing | None = None
     _seen_id: int = -1
     _asked_at: dict[str, float] = field(default_factory=dict)
 
@@ -180,7 +196,7 @@ class Assembler:
                 columns.series_instance_uid,
                 sa.func.count(sa.distinct(columns.sop_instance_uid)),
                 sa.func.max(columns.received_at),
-                sa.func.max(columns.conflicts),
+                sa.func.max(sa.cast(columns.conflicts, sa.Integer)),
             )
             .where(columns.study_instance_uid == row.study_instance_uid, columns.made_here.is_(False))
             .group_by(columns.series_instance_uid)
@@ -197,7 +213,7 @@ class Assembler:
 
     def _assemble(self, row: RevisionRow) -> None:
         arrivals = self._arrivals(row)
-        decision = assembly.decide(arrivals, self.settings, self.clock())
+        decision = self._coming(row) or assembly.decide(arrivals, self.settings, self.clock())
         if isinstance(decision, Confirm):
             decision = self._confirm(row, arrivals)
         if isinstance(decision, Fetch):
@@ -207,6 +223,14 @@ class Assembler:
             self.ledger.change(row.id, event, decision.reason)
         elif isinstance(decision, Complete):
             self._complete(row)
+
+    def _coming(self, row: RevisionRow) -> assembly.Decision | None:
+        return None if self.reprocessing is None else self.reprocessing.coming(row, self.clock())
+
+    def _priority(self, row: RevisionRow, given: int) -> int:
+        if self.reprocessing is None:
+            return given
+        return self.reprocessing.priority(row.study_instance_uid, given)
 
     def _confirm(self, row: RevisionRow, arrivals: Arrivals) -> assembly.Decision:
         """Ask the PACS; where it cannot be asked, wait, and hold the study after the longest wait."""
@@ -278,14 +302,21 @@ class Assembler:
     # -------------------------------------------------------------- routing
 
     def _route(self, row: RevisionRow) -> None:
-        files = [self.data_dir / f.path for f in self.ledger.inputs(row.study_instance_uid)]
+        store = self.elsewhere or local_store(self.data_dir)
+        keys = [f.path for f in self.ledger.inputs(row.study_instance_uid)]
         try:
+            files = list(store.local(keys).values())
             decision = self.router.decide(
                 study_facts(read_case(files), self.ledger.sender(row.study_instance_uid))
             )
         except RejectedInput as error:
             self.ledger.change(row.id, RevisionEvent.RULE_HOLDS, str(error))
             return
+        except TransientError as error:
+            _log.warning("a study cannot be routed now: %s", error)
+            return
+        finally:
+            store.forget(keys)
         self._apply(row, decision)
 
     def _apply(self, row: RevisionRow, decision: Decision) -> None:
@@ -298,7 +329,7 @@ class Assembler:
                 inputs_sha256=digest,
                 rule=decision.rule,
                 plan=decision.plan.to_json(),
-                priority=decision.plan.priority,
+                priority=self._priority(row, decision.plan.priority),
                 job_time=self._job_time(row, digest),
                 rounds=row.rounds + 1,
             )

@@ -1,9 +1,13 @@
 """The spool: received objects as DICOM files, durable before their sender is told of success.
 
-    data_dir/spool/.lock                              held by the one listener of the folder
-    data_dir/spool/incoming/<pid>-<n>.part              being written; swept at start
-    data_dir/spool/aside/...                          found damaged at start; for a person to look at
-    data_dir/spool/<2 hex digits>/<study>/<object>-<digest>.dcm
+    spool/.lock                              held by the one listener of the folder
+    spool/incoming/<pid>-<n>.part            being written; swept at start
+    spool/aside/...                          found damaged at start; for a person to look at
+    spool/<2 hex digits>/<study>/<object>-<digest>.dcm
+
+below the data folder. Where machines share a file system, each listener has a lock and a folder of
+incoming files of its own name (``.lock-<name>``, ``incoming/<name>``); in object storage an object is
+whole or not there, and needs neither.
 
 The digest is of the data set, so an object that comes again with other bytes lies beside the first
 one. A write is: temporary file in the same file system, fsync, rename, fsync of the folder.
@@ -11,10 +15,8 @@ one. A write is: temporary file in the same file system, fsync, rename, fsync of
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
-import itertools
 import logging
 import os
 import struct
@@ -22,12 +24,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
 
+from dicom_node.durable import flush
 from dicom_node.errors import ConfigurationError, OutOfRoom, UnreadableObject
 from dicom_node.intake.header import UID_GRAMMAR, checked_uid
+from dicom_node.storage.local import LocalStore
+from dicom_node.storage.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +41,8 @@ DIGEST_DIGITS = 32
 
 FreeBytes = Callable[[Path], int]
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 _LONGEST_META = 4096
+_READ_BYTES = 1024**2
 _PREAMBLE = b"\x00" * 128 + b"DICM"
 
 
@@ -103,30 +108,35 @@ class StoredFile:
     calling_ae_title: str
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @dataclass(frozen=True)
 class Spool:
-    """Files of received objects below one data folder.
+    """Files of received objects, below one folder or in a store.
 
     Attributes
     ----------
+    data_dir : Path
+        The folder; with a store that is elsewhere, the folder of this machine for its lock.
     minimum_free_bytes : int
         What a write must leave free.
     free : callable
         Gives the free bytes of a folder's file system.
+    listener : str
+        Name of this listener where several share the folder; empty where there is one.
+    elsewhere : Store, optional
+        Where the files are, if not below the folder.
     """
 
     data_dir: Path
     minimum_free_bytes: int
     free: FreeBytes = free_bytes
-    _numbers: Iterator[int] = field(default_factory=itertools.count, repr=False)
+    listener: str = ""
+    elsewhere: Store | None = None
+    files_in: Store = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Choose the store."""
+        store = self.elsewhere or LocalStore(self.data_dir, self.incoming)
+        object.__setattr__(self, "files_in", store)
 
     @property
     def root(self) -> Path:
@@ -136,27 +146,29 @@ class Spool:
     @property
     def incoming(self) -> Path:
         """Folder of temporary files."""
-        return self.root / "incoming"
+        return self.root / "incoming" / self.listener
+
+    def _lock_file(self, listener: str) -> Path:
+        return self.root / (f".lock-{listener}" if listener else ".lock")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folders and hold them as the only listener.
+        """Make the folders and hold them as the only listener of this name.
 
         Raises
         ------
         ConfigurationError
-            Another listener runs on this data folder.
+            Another listener of this name runs on this data folder.
         """
         self.incoming.mkdir(parents=True, exist_ok=True)
-        for folder in (self.root, self.data_dir, self.data_dir.absolute().parent):
-            _fsync_folder(folder)
-        with (self.root / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+        for folder in (self.incoming.parent, self.root, self.data_dir, self.data_dir.absolute().parent):
+            flush(folder)
+        with self._lock_file(self.listener).open("w") as lock:
+            if not _locked(lock):
+                hint = "another storage.node_name" if self.listener else "another folder"
                 raise ConfigurationError(
-                    f"another listener runs on data_dir {self.data_dir}; give this one another folder"
-                ) from error
+                    f"another listener runs on data_dir {self.data_dir}; give this one {hint}"
+                )
             yield
 
     def has_room(self, size_bytes: int = 0) -> bool:
@@ -165,7 +177,7 @@ class Spool:
 
     def exists(self, path: str) -> bool:
         """Return whether a path of the index is a file."""
-        return (self.data_dir / path).is_file()
+        return self.files_in.size(path) is not None
 
     def write(self, path: str, meta: bytes, data_set: memoryview) -> None:
         """Write one file so that it survives a power cut once this returns.
@@ -182,68 +194,46 @@ class Spool:
         OutOfRoom
             The file system cannot take it; nothing is left behind.
         """
-        temporary = self.incoming / f"{os.getpid()}-{next(self._numbers)}.part"
-        try:
-            if not self.has_room(len(data_set)):
-                raise OutOfRoom("the disk is below minimum_free_bytes")
-            self._write(temporary, self.data_dir / path, meta, data_set)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            if error.errno not in _NO_ROOM:
-                raise
-            raise OutOfRoom(f"the disk refused the file: {os.strerror(error.errno or 0)}") from error
-
-    def _write(self, temporary: Path, target: Path, meta: bytes, data_set: memoryview) -> None:
-        with temporary.open("xb", buffering=0) as file:
-            for part in (memoryview(meta), data_set):
-                while part:
-                    part = part[file.write(part) :]
-            os.fsync(file.fileno())
-        try:
-            temporary.rename(target)
-        except FileNotFoundError:
-            self._make_folder(target.parent)
-            temporary.rename(target)
-        _fsync_folder(target.parent)
-
-    def _make_folder(self, folder: Path) -> None:
-        """Make a study's folder; the entries of new folders are made durable too."""
-        for level in (folder.parent, folder):
-            level.mkdir(exist_ok=True)
-            _fsync_folder(level.parent)
+        if not self.has_room(len(data_set)):
+            raise OutOfRoom("the disk is below minimum_free_bytes")
+        self.files_in.put(path, (memoryview(meta), data_set))
 
     def sweep(self) -> int:
-        """Remove the temporary files of a listener that was killed; return how many there were."""
-        left = list(self.incoming.iterdir())
+        """Remove the temporary files of listeners that were killed; return how many there were.
+
+        Where several share the folder, those of others go once nobody holds their lock.
+        """
+        left = [p for p in self.incoming.iterdir() if p.is_file()]
+        for folder in self.incoming.parent.iterdir() if self.listener else ():
+            if folder.is_dir() and folder.name != self.listener:
+                left += self._abandoned(folder)
         for path in left:
-            path.unlink()
+            path.unlink(missing_ok=True)
         return len(left)
+
+    def _abandoned(self, folder: Path) -> list[Path]:
+        with self._lock_file(folder.name).open("a") as lock:
+            return list(folder.iterdir()) if _locked(lock) else []
 
     def studies(self) -> Iterator[str]:
         """Yield the UIDs of the studies that have a folder."""
-        for shelf in sorted(self.root.iterdir()):
-            if len(shelf.name) == 2 and shelf.is_dir():
-                for folder in sorted(shelf.iterdir()):
-                    if UID_GRAMMAR.fullmatch(folder.name):
-                        yield folder.name
+        for shelf in self.files_in.listing("spool").folders:
+            if len(shelf) == 2:
+                for name in self.files_in.listing(f"spool/{shelf}").folders:
+                    if UID_GRAMMAR.fullmatch(name):
+                        yield name
                     else:
-                        _log.error("%s is no folder of a study and is left alone", folder)
+                        _log.error("spool/%s has a folder that is no study's; it is left alone", shelf)
 
     def files(self, study_instance_uid: str) -> set[str]:
-        """Return the paths of a study's files, relative to the data folder."""
-        folder = (self.data_dir / relative_path(study_instance_uid, "0.0", "")).parent
-        if not folder.is_dir():
-            return set()
-        return {str(p.relative_to(self.data_dir)) for p in folder.iterdir() if p.suffix == ".dcm"}
+        """Return the paths of a study's files, as in the index."""
+        folder = relative_path(study_instance_uid, "0.0", "").rpartition("/")[0]
+        return {f"{folder}/{name}" for name in self.files_in.listing(folder).files if name.endswith(".dcm")}
 
     def put_aside(self, path: str) -> None:
         """Move a damaged file out of the way, keeping it."""
-        source = self.data_dir / path
-        target = self.root / "aside" / source.parent.name / source.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-        _fsync_folder(target.parent)
-        _fsync_folder(source.parent)
+        study, name = path.split("/")[-2:]
+        self.files_in.move(path, f"spool/aside/{study}/{name}")
 
     @contextmanager
     def opened(self, path: str) -> Iterator[tuple[StoredFile, BinaryIO]]:
@@ -254,10 +244,10 @@ class Spool:
         UnreadableObject
             It is not a file of this spool, or its bytes have changed.
         """
-        with (self.data_dir / path).open("rb") as file:
+        with self.files_in.open(path) as file:
             group = _read_meta(file)
             start = file.tell()
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _digest(file)
             size = file.tell() - start
             if Path(path).stem.rpartition("-")[2] != digest[:DIGEST_DIGITS]:
                 raise UnreadableObject("the bytes of the file do not match its name")
@@ -266,6 +256,23 @@ class Spool:
                 StoredFile(path, digest, size, _value(group, 0x0010, b"UI"), _value(group, 0x0016, b"AE")),
                 file,
             )
+
+
+def _digest(file: BinaryIO) -> str:
+    """Return the SHA-256 of a file from where it is read to its end."""
+    digest = hashlib.sha256()
+    while part := file.read(_READ_BYTES):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _locked(file: TextIO) -> bool:
+    """Take a lock until the file is closed; False where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read_meta(file: BinaryIO) -> bytes:

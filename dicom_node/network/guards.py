@@ -85,26 +85,28 @@ def dropped_reason(data_set: BytesIO | None) -> str:
 # --- reading PDUs -------------------------------------------------------------------------------
 
 
-def _read(connection: socket.socket, size: int, deadline: float) -> bytearray:
-    """Read `size` bytes until `deadline` on the monotonic clock; fewer when the peer closes."""
-    data = bytearray(size)
-    view = memoryview(data)
-    done = 0
+SLACK_S = 0.25
+"""By how much a wait may be longer than what is left until a deadline: each change is a system call."""
+
+
+def _read(connection: socket.socket, into: memoryview, deadline: float) -> int:
+    """Fill a buffer until `deadline` on the monotonic clock; return its bytes, fewer when the peer closes."""
+    done, size = 0, len(into)
     while done < size:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise ProtocolViolation("it sent a PDU too slowly")
-        connection.settimeout(remaining)
+        wait_s = connection.gettimeout()
+        if wait_s is None or not remaining / 2 <= wait_s <= remaining + SLACK_S:
+            connection.settimeout(remaining)
         try:
-            count = connection.recv_into(view[done:], min(size - done, READ_BYTES))
+            count = connection.recv_into(into[done:], min(size - done, READ_BYTES))
         except TimeoutError:
-            raise ProtocolViolation("it sent a PDU too slowly") from None
+            continue
         if count == 0:
             break
         done += count
-    view.release()
-    del data[done:]
-    return data
+    return done
 
 
 def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float) -> bytearray:
@@ -122,11 +124,12 @@ def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float
     ConnectionError
         The peer closed before the end.
     """
-    header = _read(connection, HEADER_BYTES, deadline)
-    if len(header) < HEADER_BYTES:
-        if header and header[0] not in longest:
+    header = bytearray(HEADER_BYTES)
+    count = _read(connection, memoryview(header), deadline)
+    if count < HEADER_BYTES:
+        if count and header[0] not in longest:
             raise ProtocolViolation("it does not speak DICOM")
-        raise ConnectionResetError("closed" if not header else "closed inside a PDU")
+        raise ConnectionResetError("closed" if not count else "closed inside a PDU")
     kind, _, length = struct.unpack(">BBL", header)
     if kind not in longest:
         raise ProtocolViolation(f"it sent 0x{kind:02X} where a PDU type belongs")
@@ -134,10 +137,11 @@ def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float
         raise ProtocolViolation(
             f"it sent a PDU of type {kind} with length {length} (at most {longest[kind]})"
         )
-    body = _read(connection, length, deadline)
-    if len(body) < length:
+    pdu = bytearray(HEADER_BYTES + length)
+    pdu[:HEADER_BYTES] = header
+    if _read(connection, memoryview(pdu)[HEADER_BYTES:], deadline) < length:
         raise ConnectionResetError("closed inside a PDU")
-    return header + body
+    return pdu
 
 
 def longest_pdus(maximum_pdu_bytes: int) -> dict[int, int]:

@@ -33,6 +33,7 @@ from dicom_node.intake.index import Index, Outcome, Received
 from dicom_node.logs import frames
 from dicom_node.network.contexts import STORAGE_COMMITMENT_INSTANCE
 from dicom_node.network.guards import dropped_reason
+from dicom_node.network.stores import Answer, Store
 
 _log = logging.getLogger(__name__)
 
@@ -69,17 +70,19 @@ class _Refusal(PermanentError):
         self.status = status
 
 
-def _refused(status: int, reason: str) -> Dataset:
-    answer = Dataset()
-    answer.Status = status
-    answer.ErrorComment = reason[:64]
-    return answer
+def _status(answer: Answer) -> Status:
+    if not answer.comment:
+        return answer.status
+    refused = Dataset()
+    refused.Status = answer.status
+    refused.ErrorComment = answer.comment[:64]
+    return refused
 
 
-def _answered(event: evt.Event, work: Callable[[evt.Event], int]) -> Status:
-    """Run `work` and turn what it raises into a status."""
+def _answered(what: str, caller: str, work: Callable[[], int]) -> Answer:
+    """Run `work` and turn what it raises into a status and a reason."""
     try:
-        return work(event)
+        return Answer(work())
     except _Refusal as error:
         status, reason = error.status, str(error)
     except tuple(REFUSALS) as error:
@@ -88,21 +91,19 @@ def _answered(event: evt.Event, work: Callable[[evt.Event], int]) -> Status:
         _log.error("the database refused a row: %s", frames(error))
         status, reason = PROCESSING_FAILURE, "the index cannot be written"
     except Exception as error:  # noqa: BLE001 - boundary: an event handler always answers with a status
-        caller = event.assoc.requestor.ae_title
-        _log.error("%s from %s failed: %s", event.event.name, caller, frames(error))
+        _log.error("%s from %s failed: %s", what, caller, frames(error))
         status, reason = PROCESSING_FAILURE, "internal error, see the node's log"
-    _log.warning(
-        "%s from %s is refused with 0x%04X: %s",
-        event.event.name,
-        event.assoc.requestor.ae_title,
-        status,
-        reason,
-    )
-    return _refused(status, reason)
+    _log.warning("%s from %s is refused with 0x%04X: %s", what, caller, status, reason)
+    return Answer(status, reason)
 
 
-def _encoded(data_set: BytesIO | None) -> BytesIO:
-    if data_set is None or not data_set.getbuffer().nbytes:
+def _answered_event(event: evt.Event, work: Callable[[evt.Event], int]) -> Status:
+    caller = str(event.assoc.requestor.ae_title).strip()
+    return _status(_answered(event.event.name, caller, lambda: work(event)))
+
+
+def _encoded(data_set: BytesIO) -> BytesIO:
+    if not data_set.getbuffer().nbytes:
         raise UnreadableObject("the request has no data set")
     data_set.seek(0)
     return data_set
@@ -128,7 +129,7 @@ class Handlers:
         """Return event and handler of everything that the listener answers."""
         return [
             (evt.EVT_C_ECHO, self.echo),
-            (evt.EVT_C_STORE, self.store),
+            (evt.EVT_C_STORE, self.unusual_store),
             (evt.EVT_N_ACTION, self.commitment_requested),
             (evt.EVT_N_EVENT_REPORT, self.commitment_reported),
             (evt.EVT_ACCEPTED, self.negotiated),
@@ -138,28 +139,40 @@ class Handlers:
         """Answer C-ECHO (PS3.7 section 9.3.5)."""
         return SUCCESS
 
-    def store(self, event: evt.Event) -> Status:
+    def keep(self, store: Store) -> Answer:
         """Answer C-STORE (PS3.7 section 9.3.1): 0x0000 only when file and row are durable."""
-        return _answered(event, self._store)
+        return _answered("C-STORE", store.calling_ae_title, lambda: self._keep(store))
 
-    def _store(self, event: evt.Event) -> int:
+    def unusual_store(self, event: evt.Event) -> Status:
+        """Answer a C-STORE that came as a message of pynetdicom, as `keep` does."""
         request: Any = event.request
-        if reason := dropped_reason(request.DataSet):
-            raise OutOfRoom(reason)
-        uid = checked_uid(request.AffectedSOPInstanceUID, "AffectedSOPInstanceUID")
-        data_set = _encoded(request.DataSet)
-        syntax = str(event.context.transfer_syntax)
-        header = read_header(data_set, syntax)
-        check_command(header, str(request.AffectedSOPClassUID), uid)
-        sender = str(event.assoc.requestor.ae_title).strip()
-        outcome = self.index.accept(Received(header, syntax, sender, data_set.getbuffer()))
-        if outcome is Outcome.CONFLICT:
+        data_set = request.DataSet if request.DataSet is not None else BytesIO()
+        store = Store(
+            str(request.AffectedSOPClassUID),
+            str(request.AffectedSOPInstanceUID),
+            str(event.context.transfer_syntax),
+            str(event.assoc.requestor.ae_title).strip(),
+            data_set,
+            dropped_reason(data_set),
+        )
+        return _status(self.keep(store))
+
+    def _keep(self, store: Store) -> int:
+        if store.dropped:
+            raise OutOfRoom(store.dropped)
+        uid = checked_uid(store.sop_instance_uid, "AffectedSOPInstanceUID")
+        data_set = _encoded(store.data_set)
+        header = read_header(data_set, store.transfer_syntax_uid)
+        check_command(header, store.sop_class_uid, uid)
+        sender = store.calling_ae_title
+        received = Received(header, store.transfer_syntax_uid, sender, data_set.getbuffer())
+        if self.index.accept(received) is Outcome.CONFLICT:
             _log.warning("%s came again from %s with other bytes; both are kept", uid, sender)
         return SUCCESS
 
     def commitment_requested(self, event: evt.Event) -> tuple[Status, None]:
         """Answer N-ACTION of storage commitment (PS3.4 section J.3.2): the request is durable."""
-        return _answered(event, self._commitment_requested), None
+        return _answered_event(event, self._commitment_requested), None
 
     def _commitment_requested(self, event: evt.Event) -> int:
         if event.action_type != REQUEST_COMMITMENT:
@@ -183,7 +196,7 @@ class Handlers:
 
     def commitment_reported(self, event: evt.Event) -> tuple[Status, None]:
         """Answer N-EVENT-REPORT of storage commitment (PS3.4 section J.3.3): the answer is durable."""
-        return _answered(event, self._commitment_reported), None
+        return _answered_event(event, self._commitment_reported), None
 
     def _commitment_reported(self, event: evt.Event) -> int:
         if event.event_type not in (COMMITTED, SOME_FAILED):

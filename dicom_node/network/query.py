@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -62,7 +63,8 @@ def encoded(data_set: Dataset, context: Context) -> bytes:
     return bytes(content)
 
 
-def _identifier(level: str, **keys: str) -> Dataset:
+def query_identifier(level: str, **keys: str) -> Dataset:
+    """Return the identifier of a query at a level (STUDY, SERIES or IMAGE) with these keys."""
     query = Dataset()
     query.QueryRetrieveLevel = level
     for keyword, value in keys.items():
@@ -94,14 +96,30 @@ class PeerQuery:
         TransientError, PeerRejected
             The peer cannot be asked now, or will not answer.
         """
+        with self.finding() as find:
+            return find(identifier)
+
+    @contextmanager
+    def finding(self) -> Iterator[Callable[[Dataset], list[Dataset]]]:
+        """Yield `find` over one association, for many questions in a row; not for two threads.
+
+        Raises
+        ------
+        TransientError, PeerRejected
+            The peer cannot be asked now, or will not answer.
+        """
         with associate(self.peer, self.our_ae_title, [_both(FIND)]) as association:
             context = association.need(FIND)
-            _request(association, context, C_FIND_RQ, identifier)
-            return [
-                decode(_stream(m.data_set), _implicit(context), True)
-                for m in _answers(association, C_FIND_RQ)
-                if int(m.command.Status) in PENDING
-            ]
+
+            def find(identifier: Dataset) -> list[Dataset]:
+                _request(association, context, C_FIND_RQ, identifier)
+                return [
+                    decode(_stream(m.data_set), _implicit(context), True)
+                    for m in _answers(association, C_FIND_RQ)
+                    if int(m.command.Status) in PENDING
+                ]
+
+            yield find
 
     def series(self, study_instance_uid: str) -> Mapping[str, PacsSeries]:
         """Return what the peer has of a study, by Series Instance UID.
@@ -118,7 +136,7 @@ class PeerQuery:
             "NumberOfSeriesRelatedInstances": "",
         }
         found: dict[str, PacsSeries] = {}
-        for answer in self.find(_identifier("SERIES", **keys)):
+        for answer in self.find(query_identifier("SERIES", **keys)):
             uid = str(answer.get("SeriesInstanceUID", ""))
             count = answer.get("NumberOfSeriesRelatedInstances")
             instances = int(count) if count else len(self._instances(study_instance_uid, uid))
@@ -131,7 +149,7 @@ class PeerQuery:
 
     def _instances(self, study: str, series: str) -> list[str]:
         keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": ""}
-        return [str(a.SOPInstanceUID) for a in self.find(_identifier("IMAGE", **keys))]
+        return [str(a.SOPInstanceUID) for a in self.find(query_identifier("IMAGE", **keys))]
 
     # -------------------------------------------------------------- C-GET, C-MOVE
 
@@ -150,7 +168,7 @@ class PeerQuery:
         if not missing:
             return 0
         keys = {"StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid}
-        identifier = _identifier("IMAGE", **keys)
+        identifier = query_identifier("IMAGE", **keys)
         identifier.SOPInstanceUID = missing
         came: set[str] = set()
 
@@ -218,7 +236,7 @@ class PeerQuery:
             paths.append(path)
 
         keys = {"StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid}
-        self.get(_identifier("SERIES", **keys), write)
+        self.get(query_identifier("SERIES", **keys), write)
         return paths
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from dicom_node.errors import PeerRejected, StatusUnknown, TransientError
+from dicom_node.errors import ConfigurationError, PeerRejected, StatusUnknown, TransientError
 from dicom_node.network.guards import (
     ABORT,
     ASSOCIATE_AC,
@@ -48,6 +49,7 @@ from dicom_node.network.guards import (
     longest_pdus,
     read_pdu,
 )
+from dicom_node.network.tls import secured, why
 from dicom_node.settings import PeerSettings
 
 _log = logging.getLogger(__name__)
@@ -177,17 +179,25 @@ class Association:
                 ">BBLLBB", P_DATA_TF, 0, len(part) + 6, len(part) + 2, context.id, control | last
             )
             # One system call for each PDU, without copying the data.
-            sent = self.connection.sendmsg([header, part])
-            if sent < len(header) + len(part):
-                self.connection.sendall((header + bytes(part))[sent:])
+            self._write(header, part)
             if last:
                 return
+
+    def _write(self, header: bytes, part: memoryview) -> None:
+        if isinstance(self.connection, ssl.SSLSocket):  # it cannot gather
+            self.connection.sendall(header + bytes(part))
+            return
+        sent = self.connection.sendmsg([header, part])
+        if sent < len(header) + len(part):
+            self.connection.sendall((header + bytes(part))[sent:])
 
     # -------------------------------------------------------------- receiving
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the peer sends something; returns whether it did."""
-        return bool(self._fragments or select.select([self.connection], [], [], timeout_s)[0])
+        if self._fragments or (isinstance(self.connection, ssl.SSLSocket) and self.connection.pending()):
+            return True
+        return bool(select.select([self.connection], [], [], timeout_s)[0])
 
     def receive(self, timeout_s: float | None = None) -> Message:
         """Wait for one whole message.
@@ -330,15 +340,8 @@ def open_association(peer: PeerSettings, calling_ae_title: str, proposals: Seque
     if not 0 < len(proposals) <= MAXIMUM_CONTEXTS:
         raise ValueError(f"an association has 1 to {MAXIMUM_CONTEXTS} presentation contexts")
     deadline = time.monotonic() + peer.association_timeout_s
+    connection = _connected(peer)
     try:
-        connection = socket.create_connection((peer.host, peer.port), peer.association_timeout_s)
-    except OSError as error:
-        reason = error.strerror or "no answer in time"
-        raise TransientError(
-            f"{peer.name} cannot be reached at {peer.host}:{peer.port} ({reason})"
-        ) from error
-    try:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(_request(peer, calling_ae_title, proposals))
         longest = {
             ASSOCIATE_AC: LONGEST_ASSOCIATE,
@@ -349,10 +352,36 @@ def open_association(peer: PeerSettings, calling_ae_title: str, proposals: Seque
         return _accepted(connection, peer, proposals, bytes(answer))
     except (OSError, ProtocolViolation) as error:
         connection.close()
-        raise TransientError(f"{peer.name} does not answer an association request: {error}") from error
+        reason = why(error) if isinstance(error, ssl.SSLError) else error
+        raise TransientError(f"{peer.name} does not answer an association request: {reason}") from error
     except BaseException:
         connection.close()
         raise
+
+
+def _connected(peer: PeerSettings) -> socket.socket:
+    """Return a connection to a peer, with TLS where it is configured."""
+    try:
+        connection = socket.create_connection((peer.host, peer.port), peer.association_timeout_s)
+    except OSError as error:
+        reason = error.strerror or "no answer in time"
+        raise TransientError(
+            f"{peer.name} cannot be reached at {peer.host}:{peer.port} ({reason})"
+        ) from error
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if peer.tls is None:
+        return connection
+    try:
+        return secured(connection, peer.tls, peer.host)
+    except OSError as error:
+        raise TransientError(f"no TLS with {peer.name}: {why(error)}") from error
+    except ConfigurationError as error:
+        raise TransientError(
+            f"no TLS with {peer.name}: {error}"
+        ) from error  # nothing is lost until it is right
+    finally:
+        # After the handshake the descriptor belongs to the secured socket, and this closes nothing.
+        connection.close()
 
 
 def _context_ids(proposals: Sequence[Proposal]) -> Iterable[tuple[int, Proposal]]:

@@ -1,7 +1,8 @@
 """The listener: one process that receives, and does nothing else.
 
 Run it as ``python -m dicom_node.network.scp --config FILE...``. It imports nothing of the
-pipeline, writes the port that it listens on to ``data_dir/listener.port``, and ends on SIGTERM or
+pipeline, writes the port that it listens on to ``data_dir/listener.port``
+(and a second one, with TLS, to ``data_dir/listener-tls.port``), and ends on SIGTERM or
 SIGINT after the messages that are being served.
 """
 
@@ -16,23 +17,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_node.clock import Clock, system_clock
-from dicom_node.database import open_database
+from dicom_node.database import node_database
 from dicom_node.errors import ConfigurationError
 from dicom_node.intake.index import Index
-from dicom_node.intake.spool import FreeBytes, Spool, free_bytes
-from dicom_node.logs import frames
+from dicom_node.intake.spool import FreeBytes, free_bytes
+from dicom_node.logs import configure_logging, frames
+from dicom_node.network.admission import Admission, admission
 from dicom_node.network.contexts import supported_contexts
 from dicom_node.network.handlers import Handlers
-from dicom_node.network.transport import (
-    CALLED_AE_UNKNOWN,
-    CALLING_AE_UNKNOWN,
-    CONGESTED,
-    Admission,
-    GuardedServer,
-    Rejection,
-)
-from dicom_node.settings import NodeSettings, load_settings
+from dicom_node.network.tls import server_context
+from dicom_node.network.transport import GuardedServer, Port, Service, shared
+from dicom_node.observation.listener import observing
+from dicom_node.settings import ListenerSettings, NodeSettings, load_settings
 from dicom_node.signals import stop_on_signals, wait_for
+from dicom_node.storage.opening import is_shared, open_spool
 
 _log = logging.getLogger(__name__)
 
@@ -40,86 +38,123 @@ STOP_WITHIN_S = 15.0
 WRONG_CONFIGURATION = 2
 
 
+Observed = Callable[[Service], Service]
+"""Puts something around a service that counts what it does."""
+
+
 def port_file(data_dir: Path) -> Path:
     """Return the file that holds the listener's port while it runs."""
     return data_dir / "listener.port"
 
 
-def admission(settings: NodeSettings, spool: Spool) -> Admission:
-    """Return who may associate: known calling AE titles that call ours, while there is room."""
-    listener = settings.listener
-    known = {t.strip() for t in listener.allowed_calling_ae_titles} | {p.ae_title for p in settings.peers}
-
-    def decide(calling: str, called: str) -> Rejection | None:
-        if called != listener.ae_title:
-            return CALLED_AE_UNKNOWN
-        if not listener.allow_any_calling_ae_title and calling not in known:
-            return CALLING_AE_UNKNOWN
-        return None if spool.has_room() else CONGESTED
-
-    return decide
+def tls_port_file(data_dir: Path) -> Path:
+    """Return the file that holds the listener's second port, the one with TLS, while it runs."""
+    return data_dir / "listener-tls.port"
 
 
 @contextmanager
 def listening(
-    settings: NodeSettings, clock: Clock = system_clock, free: FreeBytes = free_bytes
+    settings: NodeSettings,
+    clock: Clock = system_clock,
+    free: FreeBytes = free_bytes,
+    observed: Observed = lambda service: service,
 ) -> Iterator[GuardedServer]:
-    """Receive in threads of this process until the block ends.
+    """Receive in threads of this process until the block ends; yields the server of the first port.
 
     The spool is swept and reconciled with the index before the first connection is accepted.
 
     Raises
     ------
     ConfigurationError
-        Another listener has the data folder, or the port is taken.
+        Another listener has the data folder, a port is taken, or a TLS file cannot be used.
     """
-    engine = open_database(settings.data_dir)
-    spool = Spool(settings.data_dir, settings.listener.minimum_free_bytes, free)
+    engine = node_database(settings)
+    spool = open_spool(settings, "listener", free)
     with spool.held():
         index = Index(engine, spool, clock)
-        index.reconcile()
+        _tidy(index, settings)
         handlers = Handlers(index, engine, clock, frozenset(p.ae_title for p in settings.peers))
-        server = _server(settings, handlers, admission(settings, spool))
-        thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="accept", daemon=True)
-        thread.start()
-        _announce(settings.data_dir, server.port)
-        _log.info("%s listens on port %d", settings.listener.ae_title, server.port)
+        servers = _servers(settings, handlers, admission(settings, spool), observed)
+        _announce(settings.data_dir, servers)
+        for server in servers:
+            threading.Thread(target=server.serve_forever, args=(0.1,), name="accept", daemon=True).start()
+            secured = "" if server.ssl_context is None else " with TLS"
+            _log.info("%s listens on port %d%s", settings.listener.ae_title, server.port, secured)
         try:
-            yield server
+            yield servers[0]
         finally:
-            port_file(settings.data_dir).unlink(missing_ok=True)
-            server.stop(STOP_WITHIN_S)
+            for file in (port_file(settings.data_dir), tls_port_file(settings.data_dir)):
+                file.unlink(missing_ok=True)
+            for server in servers[1:]:
+                server.stop_accepting()
+            servers[0].stop(STOP_WITHIN_S)
             engine.dispose()
             _log.info("the listener has stopped")
 
 
-def _server(settings: NodeSettings, handlers: Handlers, decide: Admission) -> GuardedServer:
+def _tidy(index: Index, settings: NodeSettings) -> None:
+    """Bring disk and index together; where machines share the files, only remove what was half written.
+
+    A file without a row was never acknowledged, so that its sender repeats it. Alone, the node gives it its
+    row at once; on shared files it may be another listener's, of this moment, and a walk over all studies
+    of a hospital group would hold up every start.
+    """
+    if is_shared(settings):
+        _log.info("%d half written files removed", index.spool.sweep())
+    else:
+        index.reconcile()
+
+
+def _ports(listener: ListenerSettings) -> list[Port]:
+    """Return the ports of a configuration: one, or one without TLS and one with it."""
+    if listener.tls is None:
+        return [Port(listener.port)]
+    context = server_context(listener.tls)
+    if listener.tls.port is None:
+        return [Port(listener.port, context)]
+    return [Port(listener.port), Port(listener.tls.port, context)]
+
+
+def _servers(
+    settings: NodeSettings, handlers: Handlers, decide: Admission, observed: Observed
+) -> list[GuardedServer]:
     listener = settings.listener
-    try:
-        contexts = supported_contexts(settings.clinical.sop_classes)
-        return GuardedServer(listener, contexts, list(handlers.table()), decide)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {listener.host}:{listener.port} ({error.strerror}); "
-            "set listener.host and listener.port"
-        ) from error
+    contexts = supported_contexts(settings.clinical.sop_classes)
+    service = observed(Service(contexts, handlers.keep, list(handlers.table())))
+    together = shared(listener)
+    servers: list[GuardedServer] = []
+    for port in _ports(listener):
+        try:
+            servers.append(GuardedServer(listener, service, decide, port, together))
+        except OSError as error:
+            for server in servers:
+                server.server_close()
+            raise ConfigurationError(
+                f"cannot listen on {listener.host}:{port.number} ({error.strerror}); "
+                "set listener.host and listener.port"
+            ) from error
+    return servers
 
 
-def _announce(data_dir: Path, port: int) -> None:
-    """Write the port to its file in one step."""
-    target = port_file(data_dir)
-    temporary = target.with_suffix(".part")
-    temporary.write_text(f"{port}\n", encoding="ascii")
-    os.replace(temporary, target)  # noqa: PTH105 - the atomic one by name
+def _announce(data_dir: Path, servers: Sequence[GuardedServer]) -> None:
+    """Write each port to its file in one step, the first port last."""
+    files = (port_file(data_dir), tls_port_file(data_dir))
+    for target, server in reversed(list(zip(files, servers, strict=False))):
+        temporary = target.with_suffix(".part")
+        temporary.write_text(f"{server.port}\n", encoding="ascii")
+        os.replace(temporary, target)  # noqa: PTH105 - the atomic one by name
 
 
 def run_listener(
     settings: NodeSettings, stop: threading.Event, ready: Callable[[int], None] = lambda _port: None
 ) -> None:
     """Receive until `stop` is set; `ready` is called with the port once connections are accepted."""
-    with listening(settings) as server:
-        ready(server.port)
-        wait_for(stop)
+    database = node_database(settings)
+    with observing(database, system_clock) as observer:
+        with listening(settings, observed=observer.observed) as server:
+            ready(server.port)
+            wait_for(stop)
+    database.dispose()
 
 
 def _log_dead_thread(arguments: threading.ExceptHookArgs) -> None:
@@ -128,24 +163,17 @@ def _log_dead_thread(arguments: threading.ExceptHookArgs) -> None:
     _log.error("a thread of the listener ended: %s", frames(error))
 
 
-def _quiet_libraries() -> None:
-    """Keep what the libraries say of every message, and the values that they quote, out of the log."""
-    logging.captureWarnings(True)
-    for name in ("pynetdicom", "pydicom", "py.warnings"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the listener process; return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m dicom_node.network.scp")
     parser.add_argument("--config", type=Path, action="append", default=[], help="settings over the defaults")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _quiet_libraries()
     threading.excepthook = _log_dead_thread
     stop = stop_on_signals()
     try:
-        run_listener(load_settings(options.config), stop)
+        settings = load_settings(options.config)
+        configure_logging("listener", settings.log)
+        run_listener(settings, stop)
     except ConfigurationError as error:
         _log.error("%s", error)
         return WRONG_CONFIGURATION

@@ -1,4 +1,4 @@
-"""Receive throughput beside Orthanc's, with one sender, in alternating rounds; and memory."""
+"""Receive throughput beside Orthanc's and storescp's one association and four."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import statistics
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -34,28 +35,27 @@ MEMORY_BAR_MB = 120
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}
 
 
-def write_series(folder: Path, name: int) -> Path:
-    """Write 500 objects of 0.5 MB with UIDs of their own."""
-    folder.mkdir(parents=True)
-    for ds in ct_series(OBJECTS, f"1.2.7.{name}", f"1.2.7.{name}.1", rows=ROWS):
-        ds.save_as(folder / f"{ds.InstanceNumber}.dcm", enforce_file_format=True)
-    return folder
+def write_series(folder: Path, name: int, parts: int) -> list[Path]:
+    """Write 500 objects of 0.5 MB with UIDs of their own, as series in folders of their own."""
+    folders = [folder / str(part) for part in range(parts)]
+    for part, target in enumerate(folders):
+        target.mkdir(parents=True)
+        for ds in ct_series(OBJECTS // parts, f"1.2.7.{name}", f"1.2.7.{name}.{part + 1}", rows=ROWS):
+            ds.save_as(target / f"{ds.InstanceNumber}.dcm", enforce_file_format=True)
+    return folders
 
 
-def seconds_to_send(storescu: str, folder: Path, port: int) -> float:
-    """Send a folder over one association; return the wall time."""
+def seconds_to_send(storescu: str, folders: Sequence[Path], port: int) -> float:
+    """Send folders at one time, each over one association; return the wall time of all."""
     command = [storescu, "-aet", "STORESCU", "-aec", "HEPATOCAST", "--max-pdu", "131072", "+sd"]
     started = time.monotonic()
-    result = subprocess.run(
-        [*command, "127.0.0.1", str(port), str(folder)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    senders = [
+        subprocess.Popen([*command, "127.0.0.1", str(port), str(folder)], env=ENVIRONMENT)
+        for folder in folders
+    ]
+    codes = [sender.wait(600) for sender in senders]
     elapsed = time.monotonic() - started
-    assert result.returncode == 0, result.stderr[-2000:]
+    assert codes == [0] * len(folders)
     return elapsed
 
 
@@ -108,26 +108,70 @@ def _stored_by_orthanc(url: str) -> int:
         return int(json.load(answer)["CountInstances"])
 
 
-def test_throughput_and_memory(tmp_path: Path, needs_judge, capsys) -> None:
+@contextmanager
+def storescp(program: str, folder: Path) -> Iterator[int]:
+    """Run DCMTK's SCP, which keeps files and flushes nothing; yields its port."""
+    folder.mkdir()
+    port = _free_port()
+    command = [program, "-od", str(folder), "-aet", "HEPATOCAST", "--fork", "-pdu", "131072", str(port)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as process:
+        try:
+            until(lambda: _listens(port))
+            yield port
+        finally:
+            process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process has used of the processors, user and system."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+@dataclass
+class Measured:
+    """Wall times of the rounds of one receiver."""
+
+    port: int
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return OBJECTS / statistics.median(self.seconds)
+
+
+@pytest.mark.parametrize("associations", [1, 4])
+def test_throughput_and_memory(tmp_path: Path, needs_judge, capsys, associations: int) -> None:
+    """500 objects over one association, or as four series over four; the bar is 1.5 times Orthanc."""
     storescu, program = needs_judge("storescu"), needs_judge("Orthanc")
     data_dir = tmp_path / "data"
-    ours: list[float] = []
-    theirs: list[float] = []
     with (
         listener_process(listener_config(data_dir), data_dir) as listener,
         orthanc(program, tmp_path / "orthanc") as (their_port, url),
+        storescp(needs_judge("storescp"), tmp_path / "storescp") as plain_port,
     ):
         process = psutil.Process(listener.process.pid)
-        idle_mb = process.memory_info().rss / 1e6
-        for number in range(ROUNDS + 1):  # the first round warms both up and is not counted
-            folder = write_series(tmp_path / f"series{number}", number)
-            order = [(ours, listener.port), (theirs, their_port)]
-            for times, port in order if number % 2 else reversed(order):
-                elapsed = seconds_to_send(storescu, folder, port)
+        idle_mb, used_s = process.memory_info().rss / 1e6, cpu_seconds(listener.process.pid)
+        receivers = {
+            "listener": Measured(listener.port),
+            "Orthanc": Measured(their_port),
+            "storescp": Measured(plain_port),
+        }
+        for number in range(ROUNDS + 1):  # the first round warms all up and is not counted
+            folders = write_series(tmp_path / f"series{number}", number, associations)
+            order = list(receivers.values())
+            for receiver in order if number % 2 else order[::-1]:
+                elapsed = seconds_to_send(storescu, folders, receiver.port)
                 if number:
-                    times.append(elapsed)
-            shutil.rmtree(folder)
+                    receiver.seconds.append(elapsed)
+            shutil.rmtree(tmp_path / f"series{number}")
         busy_mb = process.memory_info().rss / 1e6
+        used_s = cpu_seconds(listener.process.pid) - used_s
         assert _stored_by_orthanc(url) == OBJECTS * (ROUNDS + 1)
     engine = open_database(data_dir)
     with reading(engine) as connection:
@@ -135,12 +179,17 @@ def test_throughput_and_memory(tmp_path: Path, needs_judge, capsys) -> None:
             ROUNDS + 1
         )
     engine.dispose()
-    rate, their_rate = (OBJECTS / statistics.median(times) for times in (ours, theirs))
+    ours = receivers["listener"].rate
     with capsys.disabled():
-        print(f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {OBJECTS} x 0.5 MB")
-        print(f"listener  {rate:7.1f} objects/s  rounds {[round(t, 2) for t in ours]} s")
-        print(f"Orthanc   {their_rate:7.1f} objects/s  rounds {[round(t, 2) for t in theirs]} s")
-        print(f"ratio     {rate / their_rate:7.2f}")
+        print(
+            f"\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {OBJECTS} x 0.5 MB, "
+            f"{associations} association(s)"
+        )
+        for name, receiver in receivers.items():
+            rounds = [round(t, 2) for t in receiver.seconds]
+            print(f"{name:9} {receiver.rate:7.1f} objects/s  rounds {rounds} s")
+            print(f"{'':9} the listener's rate is {ours / receiver.rate:.2f} times that")
+        print(f"listener's processor time {used_s / OBJECTS / (ROUNDS + 1) * 1000:.2f} ms an object")
         print(
             f"listener's resident memory {idle_mb:.0f} MB idle, {busy_mb:.0f} MB after {OBJECTS * 4} objects"
         )

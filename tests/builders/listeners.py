@@ -80,7 +80,7 @@ def start_listener(config: Path, data_dir: Path, before: tuple[str, ...] = ()) -
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)
     listener = ListenerProcess(data_dir, process, log)
-    until(lambda: port_file(data_dir).exists() or process.poll() is not None, within_s=60)
+    until(lambda: port_file(data_dir).exists() or process.poll() is not None, within_s=300)
     if process.poll() is not None:
         raise AssertionError(log.read_text()[-4000:])
     return listener

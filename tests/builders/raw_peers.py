@@ -35,24 +35,43 @@ def p_data(control: int, data: bytes) -> bytes:
     return pdu(4, struct.pack(">LBB", len(data) + 2, 1, control) + data)
 
 
-def _command_element(element: int, value: bytes) -> bytes:
+def command_element(element: int, value: bytes) -> bytes:
+    """Return an element of group 0000, padded to an even length."""
     value += b"\0" * (len(value) % 2)
     return struct.pack("<HHL", 0, element, len(value)) + value
+
+
+def command_set(body: bytes, length: int | None = None) -> bytes:
+    """Return a command set of some elements; `length` may lie about them."""
+    return command_element(0, struct.pack("<L", len(body) if length is None else length)) + body
+
+
+def c_echo_rq(message_id: int = 1) -> bytes:
+    """Return the P-DATA-TF of a C-ECHO-RQ (PS3.7 table 9.3-12)."""
+    body = b"".join(
+        (
+            command_element(0x0002, VERIFICATION),
+            command_element(0x0100, struct.pack("<H", 0x0030)),
+            command_element(0x0110, struct.pack("<H", message_id)),
+            command_element(0x0800, struct.pack("<H", 0x0101)),
+        )
+    )
+    return p_data(3, command_set(body))
 
 
 def c_store_rq(sop_instance_uid: bytes, message_id: int = 1) -> bytes:
     """Return the P-DATA-TF of a C-STORE-RQ's command set (PS3.7 table 9.3-1)."""
     body = b"".join(
         (
-            _command_element(0x0002, CT),
-            _command_element(0x0100, struct.pack("<H", 1)),
-            _command_element(0x0110, struct.pack("<H", message_id)),
-            _command_element(0x0700, struct.pack("<H", 0)),
-            _command_element(0x0800, struct.pack("<H", 0)),
-            _command_element(0x1000, sop_instance_uid),
+            command_element(0x0002, CT),
+            command_element(0x0100, struct.pack("<H", 1)),
+            command_element(0x0110, struct.pack("<H", message_id)),
+            command_element(0x0700, struct.pack("<H", 0)),
+            command_element(0x0800, struct.pack("<H", 0)),
+            command_element(0x1000, sop_instance_uid),
         )
     )
-    return p_data(3, _command_element(0, struct.pack("<L", len(body))) + body)
+    return p_data(3, command_set(body))
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
-    JPEGExtended12Bit,
     JPEGLSLossless,
     RLELossless,
 )
@@ -29,7 +28,6 @@ from dicom_node.network.contexts import (
     STORAGE_COMMITMENT,
     STORAGE_COMMITMENT_INSTANCE,
     VERIFICATION,
-    readable_transfer_syntaxes,
 )
 from dicom_node.network.scp import listening
 from tests.builders.dicom_files import (
@@ -123,19 +121,6 @@ def test_transfer_syntaxes_are_kept(node: Running, syntax) -> None:
     assert row.transfer_syntax_uid == syntax
     assert stored_file(node, ds) == ds
     assert (stored_file(node, ds).pixel_array == ds.pixel_array).all()
-
-
-def test_a_syntax_without_decoder_is_refused_at_negotiation(node: Running, caplog) -> None:
-    caplog.set_level("INFO")
-    assert JPEGExtended12Bit not in readable_transfer_syntaxes()
-    ae = AE(ae_title="SENDER")
-    contexts = [build_context(CT, JPEGExtended12Bit), build_context("1.2.840.10008.5.1.4.1.1.7")]
-    contexts.append(build_context(VERIFICATION))
-    association = ae.associate("127.0.0.1", node.to.port, contexts=contexts, ae_title="HEPATOCAST")
-    assert [c.abstract_syntax for c in association.accepted_contexts] == [VERIFICATION]
-    association.release()
-    assert "no decoder for the transfer syntax: CT Image Storage with JPEG Extended" in caplog.text
-    assert "SOP class not supported: Secondary Capture Image Storage" in caplog.text
 
 
 def test_an_echo_is_answered(node: Running) -> None:

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import Verification
 
 from dicom_node.errors import (
     NodeError,
@@ -29,6 +27,7 @@ from dicom_node.network.scu import Part10, echo, judge, read_part10, store_sessi
 from dicom_node.settings import PeerSettings
 from tests.builders.dicom_files import CT, MR, ct_series
 from tests.builders.orthanc import Orthanc, free_port
+from tests.builders.storing_peers import storing_peer
 
 OURS = "HEPATOCAST"
 
@@ -49,29 +48,6 @@ def files_of(folder: Path, count: int, rows: int = 64) -> list[Part10]:
 
 def kinds(files: list[Part10]) -> set[tuple[str, str]]:
     return {(f.sop_class_uid, f.transfer_syntax_uid) for f in files}
-
-
-@contextmanager
-def storing_peer(
-    answer: int | Dataset = 0x0000, syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,), **limits: Any
-) -> Iterator[tuple[int, dict[str, bytes]]]:
-    """Run an SCP of CT images; yields its port and what it got, by SOP Instance UID."""
-    got: dict[str, bytes] = {}
-
-    def store(event: evt.Event) -> int | Dataset:
-        got[str(event.request.AffectedSOPInstanceUID)] = event.request.DataSet.getvalue()
-        return answer
-
-    ae = AE(ae_title="PACS")
-    ae.maximum_pdu_size = limits.get("maximum_pdu_size", 16382)
-    ae.require_calling_aet = limits.get("calling", [])
-    ae.add_supported_context(CT, list(syntaxes))
-    ae.add_supported_context(Verification)
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
-    try:
-        yield server.server_address[1], got
-    finally:
-        server.shutdown()
 
 
 def test_bytes_arrive_as_they_are_whatever_the_peers_pdu_size(tmp_path: Path) -> None:

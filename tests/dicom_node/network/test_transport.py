@@ -1,23 +1,17 @@
-"""The guards one by one: reading PDUs, memory, connections, the bell; and TLS off the accept thread."""
+"""The guards one by one: reading PDUs, memory, connections, the bell."""
 
 from __future__ import annotations
 
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from io import BytesIO
-from pathlib import Path
 
 import pytest
-from pynetdicom import AE
-from pynetdicom.presentation import build_context
 
 from dicom_node.network.contexts import (
     STORAGE_CLASSES,
     UNCOMPRESSED,
-    VERIFICATION,
     readable_transfer_syntaxes,
     supported_contexts,
 )
@@ -32,10 +26,7 @@ from dicom_node.network.guards import (
     longest_pdus,
     read_pdu,
 )
-from dicom_node.network.transport import GuardedServer
-from tests.builders.listeners import listener_settings
-from tests.builders.raw_peers import connected, pdu
-from tests.builders.waiting import until
+from tests.builders.raw_peers import pdu
 
 
 @pytest.fixture
@@ -200,43 +191,3 @@ def test_every_accepted_syntax_can_be_read_and_every_class_is_offered() -> None:
     assert {c.abstract_syntax.name for c in offered.values() if c.abstract_syntax in STORAGE_CLASSES} == set(
         STORAGE_CLASSES.values()
     )
-
-
-def test_a_silent_peer_does_not_hold_up_the_tls_handshake_of_others(tmp_path: Path, needs_judge) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [
-        needs_judge("openssl"),
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate), "-days", "2"]
-    subprocess.run(command, check=True, capture_output=True)
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(certificate, key)
-    theirs = ssl.create_default_context(cafile=str(certificate))
-    limits = listener_settings(tmp_path / "data").listener
-    server = GuardedServer(limits, supported_contexts(), [], lambda _calling, _called: None, ours)
-    accepting = threading.Thread(target=server.serve_forever, args=(0.05,))
-    accepting.start()
-    try:
-        with connected(server.port):
-            ae = AE(ae_title="SENDER")
-            association = ae.associate(
-                "127.0.0.1",
-                server.port,
-                contexts=[build_context(VERIFICATION)],
-                ae_title="HEPATOCAST",
-                tls_args=(theirs, "localhost"),
-            )
-            assert association.is_established
-            assert association.send_c_echo().Status == 0
-            association.release()
-    finally:
-        server.stop(5.0)
-        accepting.join()
-    until(lambda: not server.connections.count())
