@@ -1,0 +1,1 @@
+"""Re-processing of archived studies, in the background of the live work."""
