@@ -1,0 +1,1 @@
+"""What the node knows of itself: signs of life, counters, health, metrics and alerts."""
