@@ -6,7 +6,7 @@ VENV := .venv
 TORCH ?= torch==2.13.0
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow bench check judges clean
+.PHONY: demo test test-slow bench check audit judges clean
 
 demo: $(VENV)/installed
 	$(BIN)/hepatocast demo --out demo-out
@@ -26,6 +26,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Are dependencies known to be vulnerable? Asks PyPI's vulnerability service, and so needs the network: where
+# that is not reached this fails and says so. It is no part of `make test`.
+audit: $(VENV)/installed-dev
+	$(BIN)/python tests/audit_dependencies.py
 
 judges:
 	sh tests/install_judges.sh

@@ -35,6 +35,8 @@ from dicom_node.network.commitment import request_commitment
 from dicom_node.network.scu import StoreSession, read_kind, read_part10, store_session
 from dicom_node.read_back import Verdict, read_back
 from dicom_node.settings import NodeSettings, PeerSettings
+from dicom_node.storage.local import local_store
+from dicom_node.storage.store import Store
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +75,13 @@ class Courier:
     database: sa.Engine
     ledger: Ledger
     clock: Clock
+    elsewhere: Store | None = None
     _pauses: dict[str, Pause] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Store:
+        """Where results and received objects are."""
+        return self.elsewhere or local_store(self.settings.data_dir)
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set."""
@@ -152,7 +160,7 @@ class Courier:
             )
 
     def _path(self, row: Row) -> Path:
-        return self.settings.data_dir / str(row.path)
+        return self.store.local([str(row.path)])[str(row.path)]
 
     def _reject(self, rows: Sequence[Row], reason: str) -> None:
         if rows:
@@ -220,6 +228,7 @@ class Courier:
                 self._send_one(session, row, sent)
         finally:
             self._change(sent, ObjectEvent.STORED_BY_PEER)
+            self.store.forget([str(row.path) for row in sent])
 
     def _send_one(self, session: StoreSession, row: Row, sent: list[Row]) -> None:
         try:
@@ -343,6 +352,7 @@ class Courier:
         except NodeError as error:
             self._note(rows, str(error))
             raise
+        self.store.forget([str(row.path) for row in rows])
         proof = PROVED if self.peer.storage_commitment else NOT_COMMITTED_BUT_READ_BACK
         self._change(equal, ObjectEvent.READ_BACK_EQUAL, proof)
         if by_uid:
@@ -353,4 +363,4 @@ class Courier:
     # -------------------------------------------------------------- answers to the peer
 
     def _answer_requests(self) -> bool:
-        return answer_requests(self.peer, self.settings, self.database, self.clock)
+        return answer_requests(self.peer, self.settings, self.database, self.clock, self.store)

@@ -1,7 +1,8 @@
 """Tables of the node's database, and how it is opened.
 
-One SQLite file in WAL mode with synchronous=FULL: a committed row survives a power cut. All times
-are seconds since the epoch, UTC. Who writes what:
+On one machine it is a SQLite file in WAL mode with synchronous=FULL: a committed row survives a power
+cut. On several it is PostgreSQL, which says the same of its commits. All times are seconds since the
+epoch, UTC. Who writes what:
 
     listener   instance, repeat, inbound_commitment, commitment_result
     assembly   study, revision, job, repeat
@@ -16,8 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Connection,
@@ -32,16 +35,36 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     create_engine,
-    event,
+    text,
 )
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
+
+from dicom_node.database_connections import (
+    check_durable,
+    first_line,
+    postgresql_engine,
+    sqlite_engine,
+)
+from dicom_node.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from dicom_node.settings import NodeSettings
+
+LOCKS, NODE_LOCK = 0x4843, 1
+"""Advisory lock of PostgreSQL that stands for SQLite's write lock."""
+KEY_LOCKS = 0x4844
+"""Advisory locks of PostgreSQL of single keys; see `adding`."""
+
+Number = BigInteger().with_variant(Integer(), "sqlite")
+"""Row numbers and sizes. A hospital group makes two thousand million rows in a year; SQLite's integers
+are long enough as they are."""
 
 metadata = MetaData()
 
 instance = Table(
     "instance",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("sop_instance_uid", String(64), nullable=False),
     Column("sha256", String(64), nullable=False, doc="of the encoded data set, without file meta"),
     Column("sop_class_uid", String(64), nullable=False),
@@ -50,7 +73,7 @@ instance = Table(
     Column("series_instance_uid", String(64), nullable=False),
     Column("modality", String(16), nullable=False, default=""),
     Column("path", Text, nullable=False, doc="relative to data_dir"),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", Number, nullable=False),
     Column("calling_ae_title", String(16), nullable=False),
     Column("received_at", Float, nullable=False),
     Column("made_here", Boolean, nullable=False, default=False, doc="equipment tag of this node"),
@@ -66,14 +89,14 @@ study = Table(
     Column("study_instance_uid", String(64), primary_key=True),
     Column("first_instance_at", Float, nullable=False),
     Column("last_instance_at", Float, nullable=False),
-    Column("last_instance_id", Integer, nullable=False, doc="highest instance.id seen by assembly"),
+    Column("last_instance_id", Number, nullable=False, doc="highest instance.id seen by assembly"),
     Column("calling_ae_title", String(16), nullable=False, doc="of the instance that came last"),
 )
 
 revision = Table(
     "revision",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("study_instance_uid", String(64), nullable=False),
     Column("number", Integer, nullable=False),
     Column("state", String(16), nullable=False),
@@ -94,7 +117,7 @@ revision = Table(
 job = Table(
     "job",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("key", String(128), nullable=False, unique=True, doc="deduplication key"),
     Column("payload", Text, nullable=False, doc="JSON"),
     Column("priority", Integer, nullable=False, default=50),
@@ -112,8 +135,8 @@ job = Table(
 result_object = Table(
     "result_object",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("revision_id", Integer, ForeignKey("revision.id"), nullable=False),
+    Column("id", Number, primary_key=True),
+    Column("revision_id", Number, ForeignKey("revision.id"), nullable=False),
     Column("peer", String(32), nullable=False),
     Column("sop_instance_uid", String(64), nullable=False),
     Column("sop_class_uid", String(64), nullable=False),
@@ -145,7 +168,7 @@ commitment = Table(
 commitment_result = Table(
     "commitment_result",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("transaction_uid", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
     Column("committed", Text, nullable=False, doc="JSON list of SOP Instance UIDs"),
@@ -168,7 +191,7 @@ inbound_commitment = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("at", Float, nullable=False),
     Column("entity", String(16), nullable=False, doc="revision or object"),
     Column("key", String(128), nullable=False),
@@ -176,24 +199,25 @@ audit = Table(
     Column("state_after", String(16), nullable=False),
     Column("event", String(64), nullable=False),
     Column("detail", Text, nullable=False, default=""),
+    Index("audit_by_key", "entity", "key"),
 )
 
 activation = Table(
     "activation",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("at", Float, nullable=False),
     Column("kind", String(16), nullable=False, doc="part of the forecast: segmenter, generator, ..."),
     Column("sha256", String(64), nullable=False, doc="of the bundle in force; empty: the shipped default"),
     Column("event", String(16), nullable=False, doc="activated or rolled back"),
-    Column("below", Integer, doc="row that rolling back returns to; NULL: the shipped default"),
+    Column("below", Number, doc="row that rolling back returns to; NULL: the shipped default"),
     Index("activation_by_kind", "kind", "id"),
 )
 
 revision_models = Table(
     "revision_models",
     metadata,
-    Column("revision_id", Integer, ForeignKey("revision.id"), primary_key=True),
+    Column("revision_id", Number, ForeignKey("revision.id"), primary_key=True),
     Column("fence", Integer, nullable=False, doc="start of the job that these bundles belong to"),
     Column("key", String(64), nullable=False, doc="digest over all bundles and the models' settings"),
     Column("bundles", Text, nullable=False, doc="JSON object: part of the forecast to digest"),
@@ -202,7 +226,7 @@ revision_models = Table(
 review = Table(
     "review",
     metadata,
-    Column("revision_id", Integer, ForeignKey("revision.id"), primary_key=True),
+    Column("revision_id", Number, ForeignKey("revision.id"), primary_key=True),
     Column("models_key", String(64), nullable=False, doc="bundles that drew the outlines"),
     Column("reason", Text, nullable=False),
     Column("held_at", Float, nullable=False),
@@ -213,7 +237,7 @@ review = Table(
 repeat = Table(
     "repeat",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", Number, primary_key=True),
     Column("study_instance_uid", String(64), nullable=False),
     Column("at", Float, nullable=False),
 )
@@ -224,29 +248,44 @@ def database_file(data_dir: Path) -> Path:
     return data_dir / "node.sqlite"
 
 
-def open_database(data_dir: Path) -> Engine:
-    """Open (and create if absent) the database of a data folder. Use it by `reading` and `writing`."""
+def open_database(data_dir: Path, url: str = "") -> Engine:
+    """Open (and create if absent) a database. Use it by `reading`, `writing` and `adding`.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Where the SQLite file is.
+    url : str
+        Address of a PostgreSQL database, ``postgresql://user:password@host/name``; empty for SQLite.
+
+    Raises
+    ------
+    ConfigurationError
+        The address is none of PostgreSQL, or nobody answers there. The message has no password.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        f"sqlite:///{database_file(data_dir)}",
-        connect_args={"timeout": 30.0, "check_same_thread": False, "isolation_level": None},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: DBAPIConnection, _record: object) -> None:
-        cursor = connection.cursor()
-        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    with writing(engine) as connection:
-        metadata.create_all(connection)
+    engine = postgresql_engine(url) if url else sqlite_engine(database_file(data_dir))
+    try:
+        # Processes that start at once take turns here, so that each table is made once.
+        with writing(engine) as connection:
+            metadata.create_all(connection)
+            check_durable(connection)
+    except OperationalError as error:
+        engine.dispose()
+        if not url:
+            raise
+        raise ConfigurationError(f"the database cannot be used: {first_line(error)}") from error
     return engine
+
+
+def node_database(settings: NodeSettings) -> Engine:
+    """Open the database that the settings name."""
+    return open_database(settings.data_dir, settings.storage.database.url())
+
+
+def has_database(settings: NodeSettings) -> bool:
+    """Return whether a node ever ran with these settings."""
+    return settings.storage.database.is_remote or database_file(settings.data_dir).is_file()
 
 
 def empty_database() -> Engine:
@@ -256,15 +295,55 @@ def empty_database() -> Engine:
     return engine
 
 
+def is_postgresql(engine: Engine) -> bool:
+    """Return whether a database is PostgreSQL; else it is SQLite."""
+    return engine.dialect.name == "postgresql"
+
+
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One write transaction: takes the write lock at once (waiting up to 30 s), commits at the end."""
-    with engine.execution_options(immediate=True).begin() as connection:
+    """One write transaction: takes the write lock at once (waiting up to 30 s), commits at the end.
+
+    There is one writer at a time, on PostgreSQL too: states are read and then changed, and the assembler
+    goes by the highest row number that it saw, which holds only while rows are committed in the order
+    of their numbers. An advisory lock does this with certainty for every statement there is, where row
+    locks would have to be thought of at each, and SERIALIZABLE would end transactions that had worked.
+    The lock is taken by the first statement of a READ COMMITTED transaction, so that all later ones see
+    what the writer before has committed. It falls with the transaction, and so with its connection.
+    """
+    if not is_postgresql(engine):
+        with engine.execution_options(immediate=True).begin() as connection:
+            yield connection
+        return
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:c, :k)"), {"c": LOCKS, "k": NODE_LOCK})
+        yield connection
+
+
+@contextmanager
+def adding(engine: Engine, key: str) -> Iterator[Connection]:
+    """One write transaction that touches only rows of one key; others of other keys go on beside it.
+
+    On PostgreSQL listeners add what they receive side by side, and one flush of the server's log serves
+    many; a `writing` transaction waits until none is under way, and so never sees a row whose number is
+    higher than that of one still to come. On SQLite this is `writing`.
+    """
+    if not is_postgresql(engine):
+        with writing(engine) as connection:
+            yield connection
+        return
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock_shared(:c, :k)"), {"c": LOCKS, "k": NODE_LOCK})
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:c, hashtext(:key))"), {"c": KEY_LOCKS, "key": key}
+        )
         yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent snapshot, for reading only; never blocks a writer."""
+    if is_postgresql(engine):
+        engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
     with engine.connect() as connection:
         yield connection

@@ -10,7 +10,7 @@ from dicom_node.bundles.loading import load_bundles
 from dicom_node.errors import PermanentError, TransientError
 from dicom_node.forecast import Order, forecast, write_proposal
 from dicom_node.jobs.engine import Report
-from dicom_node.jobs.ledger import Plan, ResultRow, RevisionRow
+from dicom_node.jobs.ledger import Plan, ResultRow
 from dicom_node.settings import NodeSettings, Outputs
 from dicom_node.worker import Execute, HeldForReview, JobOrder, proposal_folder
 from inference.case import ClinicalRecord
@@ -24,7 +24,7 @@ def forecasting(settings: NodeSettings) -> Execute:
     """Return the function that a worker executes its jobs with."""
 
     def execute(order: JobOrder, report: Report) -> Sequence[ResultRow]:
-        row, plan = order.revision, Plan.from_json(order.revision.plan)
+        plan = Plan.from_json(order.revision.plan)
         wanted = _order(order, plan, settings)
         bundles = load_bundles(order.models, settings)
         try:
@@ -33,8 +33,8 @@ def forecasting(settings: NodeSettings) -> Execute:
             kept = proposal_folder(order.folder)
             sent = settings.review.send_proposal
             made = write_proposal(needed, wanted, settings, order.folder) if sent else ()
-            raise HeldForReview(str(needed), _rows(row, plan, made, kept, settings)) from needed
-        return _rows(row, plan, done.objects, order.folder, settings)
+            raise HeldForReview(str(needed), _rows(order, plan, made, kept)) from needed
+        return _rows(order, plan, done.objects, order.folder)
 
     return execute
 
@@ -42,7 +42,7 @@ def forecasting(settings: NodeSettings) -> Execute:
 def _order(order: JobOrder, plan: Plan, settings: NodeSettings) -> Order:
     if order.revision.job_time is None:
         raise PermanentError("the revision was queued without a time")
-    files = tuple(settings.data_dir / f.path for f in order.inputs)
+    files = tuple(order.files[f.path] for f in order.inputs)
     pipeline = settings.pipeline(plan.regimens, plan.months)
     if order.released:
         pipeline = pipeline.model_copy(update={"doubtful": Doubtful.ACCEPT})
@@ -63,9 +63,7 @@ def _clinical(settings: NodeSettings, files: Sequence[Path]) -> ClinicalRecord:
         raise TransientError(str(error)) from error
 
 
-def _rows(
-    row: RevisionRow, plan: Plan, objects: Iterable[WrittenObject], folder: Path, settings: NodeSettings
-) -> list[ResultRow]:
+def _rows(order: JobOrder, plan: Plan, objects: Iterable[WrittenObject], folder: Path) -> list[ResultRow]:
     """Return a row for each object and peer; `folder` is where the objects will be."""
     return [
         ResultRow(
@@ -73,9 +71,9 @@ def _rows(
             kind=made.kind,
             sop_class_uid=made.sop_class_uid,
             sop_instance_uid=made.sop_instance_uid,
-            study_instance_uid=row.study_instance_uid,
+            study_instance_uid=order.revision.study_instance_uid,
             series_instance_uid=made.series_instance_uid,
-            path=str((folder / made.path).relative_to(settings.data_dir)),
+            path=order.key(folder / made.path),
             sha256=made.sha256,
         )
         for made in objects

@@ -9,8 +9,8 @@ peer, so that a peer that is away holds up nobody else.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -23,12 +23,18 @@ from dicom_node.errors import IllegalTransition
 from dicom_node.jobs.ledger import PROPOSAL, Ledger
 from dicom_node.jobs.states import ResultObject, Revision, RevisionEvent
 from dicom_node.settings import NodeSettings
-from dicom_node.worker import results_folder
+from dicom_node.storage.local import local_store
+from dicom_node.storage.store import Store
+from dicom_node.worker import results_prefix
 
 _log = logging.getLogger(__name__)
 
 SECONDS_PER_DAY = 86400.0
 ENDED = frozenset({ResultObject.VERIFIED, ResultObject.REJECTED, ResultObject.WITHDRAWN})
+
+
+RemoveResults = Callable[[int, str], object]
+"""Removes the results of a revision of a study, and says so where it has to be said."""
 
 
 @dataclass
@@ -38,6 +44,8 @@ class Outbox:
     settings: NodeSettings
     database: sa.Engine
     clock: Clock
+    elsewhere: Store | None = None
+    remove_results: RemoveResults | None = None
     ledger: Ledger = field(init=False)
     couriers: tuple[Courier, ...] = field(init=False)
 
@@ -45,9 +53,12 @@ class Outbox:
         """Make a courier for each configured peer."""
         self.ledger = Ledger(self.database, self.clock)
         self.couriers = tuple(
-            Courier(peer, self.settings, self.database, self.ledger, self.clock)
+            Courier(peer, self.settings, self.database, self.ledger, self.clock, self._store_of(peer.name))
             for peer in self.settings.peers
         )
+
+    def _store_of(self, peer: str) -> Store | None:
+        return None if self.elsewhere is None else self.elsewhere.apart(f"to-{peer}")
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set, each courier in a thread of its own.
@@ -127,11 +138,15 @@ class Outbox:
         storage commitment, or delivered while the read-back was off, stay until a person removes them.
         """
         before = self.clock() - SECONDS_PER_DAY * self.settings.outbox.keep_delivered_days
+        store = self.elsewhere or local_store(self.settings.data_dir)
         removed = 0
         for row in self.ledger.revisions([Revision.DELIVERED]):
-            folder = results_folder(self.settings.data_dir, row.id)
-            if row.changed_at < before and folder.is_dir() and self._is_proved(row.id):
-                shutil.rmtree(folder)
+            prefix = results_prefix(row.id)
+            if row.changed_at < before and store.listing(prefix).folders and self._is_proved(row.id):
+                if self.remove_results is None:
+                    store.remove(prefix)
+                else:
+                    self.remove_results(row.id, row.study_instance_uid)
                 removed += 1
         return removed
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,53 +16,82 @@ from datetime import UTC
 from io import BytesIO
 from pathlib import Path
 
+import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from dicom_node.audit.events import AuditEvents, activity
+from dicom_node.audit.queries import RecordedPacs
+from dicom_node.audit.trail import AuditTrail
+from dicom_node.batch.reprocessing import BatchStudies
 from dicom_node.bundles.activation import Activations, models_key
 from dicom_node.bundles.loading import model_choice
 from dicom_node.clock import system_clock
-from dicom_node.database import open_database
+from dicom_node.database import node_database
 from dicom_node.errors import ConfigurationError
 from dicom_node.execution import forecasting
-from dicom_node.intake.assembler import Assembler
+from dicom_node.intake.assembler import Assembler, Pacs
 from dicom_node.intake.header import read_header
 from dicom_node.intake.index import Index, Received
-from dicom_node.intake.spool import Spool
 from dicom_node.jobs.ledger import Ledger
-from dicom_node.jobs.sqlite_engine import SqliteEngine
+from dicom_node.jobs.opening import open_engine
+from dicom_node.leadership import leading
+from dicom_node.logs import configure_logging
 from dicom_node.network.query import Fetched, PeerQuery
+from dicom_node.network.scu import echo
+from dicom_node.observation.alerts import AlertService, Looked, PeerWatch
+from dicom_node.observation.channels import channels
+from dicom_node.observation.heartbeats import signs_of_life
+from dicom_node.observation.work import WorkCounts
 from dicom_node.outbox import Outbox
+from dicom_node.retention import Retention
 from dicom_node.routing.rules import Router
 from dicom_node.settings import NodeSettings, load_settings
 from dicom_node.signals import stop_on_signals
+from dicom_node.storage.opening import open_spool, open_store
 from dicom_node.worker import Worker
 
 _log = logging.getLogger(__name__)
 
 ASSEMBLY_EVERY_S = 0.5
 RETENTION_EVERY_S = 3600
+FINISH_EVERY_S = 30
+TRAIL_EVERY_S = 1
 OVERTIME = 70
 """Exit status of a worker whose job ran past its time limit."""
+REPLACED = 71
+"""Exit status of a steward that could not renew its lease, so that another one has its place."""
+
+
+def _ending(status: int) -> Callable[[], None]:
+    """Return what ends this process at once, whatever its other threads do."""
+
+    def end_process() -> None:
+        logging.shutdown()
+        os._exit(status)
+
+    return end_process
+
+
+def _owner(settings: NodeSettings) -> str:
+    """Return the name of this process in leases: one of its kind on all machines."""
+    return f"{settings.storage.machine}:{os.getpid()}"
 
 
 def run_worker(settings: NodeSettings, stop: threading.Event) -> None:
     """Execute jobs until `stop` is set."""
-    database = open_database(settings.data_dir)
-    owner = f"{socket.gethostname()}:{os.getpid()}"
-
-    def end_process() -> None:
-        logging.shutdown()
-        os._exit(OVERTIME)
-
-    engine = SqliteEngine(database, settings.jobs, system_clock, owner, overtime=end_process)
+    database = node_database(settings)
+    engine = open_engine(settings.jobs, database, system_clock, _owner(settings), _ending(OVERTIME))
     choice = model_choice(Activations(database, settings.data_dir, system_clock), settings)
     ledger = Ledger(database, system_clock)
-    worker = Worker(engine, ledger, forecasting(settings), settings.data_dir, choice)
-    worker.run(stop)
+    store = open_store(settings, f"worker-{os.getpid()}")
+    counts = WorkCounts(database)
+    worker = Worker(engine, ledger, forecasting(settings), settings.data_dir, choice, store, counts)
+    with activity(database, system_clock, "worker"), signs_of_life(database, system_clock, "worker"):
+        worker.run(stop)
     database.dispose()
 
 
-def _pacs(settings: NodeSettings, index: Index) -> PeerQuery | None:
+def _pacs(settings: NodeSettings, index: Index, events: AuditEvents) -> Pacs | None:
     """Return the peer that is asked whether a study is complete; what is fetched goes into the spool."""
     if settings.assembly.confirm_with is None:
         return None
@@ -74,15 +102,26 @@ def _pacs(settings: NodeSettings, index: Index) -> PeerQuery | None:
         header = read_header(BytesIO(fetched.data_set), syntax)
         index.accept(Received(header, syntax, peer.ae_title, memoryview(fetched.data_set)))
 
-    return PeerQuery(peer, settings.listener.ae_title, take)
+    return RecordedPacs(PeerQuery(peer, settings.listener.ae_title, take), peer.name, events)
 
 
 def run_steward(settings: NodeSettings, stop: threading.Event) -> None:
-    """Assemble studies, deliver results and keep house until `stop` is set."""
-    database = open_database(settings.data_dir)
+    """Assemble studies, deliver results and keep house until `stop` is set, once no other steward does."""
+    database = node_database(settings)
+    lost = _ending(REPLACED)
+    try:
+        with leading(database, settings.data_dir, _owner(settings), stop, lost) as leads:
+            if leads:
+                _lead(settings, database, stop)
+    finally:
+        database.dispose()
+
+
+def _lead(settings: NodeSettings, database: sa.Engine, stop: threading.Event) -> None:
     ledger = Ledger(database, system_clock)
-    engine = SqliteEngine(database, settings.jobs, system_clock, f"steward:{os.getpid()}")
-    spool = Spool(settings.data_dir, settings.listener.minimum_free_bytes)
+    engine = open_engine(settings.jobs, database, system_clock, _owner(settings))
+    spool = open_spool(settings, "steward-fetched")
+    store = open_store(settings, f"steward-{os.getpid()}")
     activations = Activations(database, settings.data_dir, system_clock)
     assembler = Assembler(
         database=database,
@@ -92,19 +131,45 @@ def run_steward(settings: NodeSettings, stop: threading.Event) -> None:
         settings=settings.assembly,
         data_dir=settings.data_dir,
         clock=system_clock,
-        pacs=_pacs(settings, Index(database, spool, system_clock)),
+        pacs=_pacs(settings, Index(database, spool, system_clock), AuditEvents(database, system_clock)),
+        elsewhere=store.apart("assembly"),
         models=lambda: models_key(activations.named_in_force(), settings.models),
+        reprocessing=BatchStudies(database, settings.batch, settings.assembly.maximum_wait_s),
     )
-    outbox = Outbox(settings, database, system_clock)
+    retention = Retention(database, settings.retention, store.apart("retention"), system_clock)
+    outbox = Outbox(settings, database, system_clock, store, retention.remove_results)
     timers = BackgroundScheduler(timezone=UTC)
     timers.add_job(assembler.step, "interval", seconds=ASSEMBLY_EVERY_S, max_instances=1, coalesce=True)
     timers.add_job(outbox.remove_delivered, "interval", seconds=RETENTION_EVERY_S, coalesce=True)
+    trail = AuditTrail(settings, database, system_clock, store.apart("audit"))
+    _keep_watch(timers, settings, database, trail, retention)
     timers.start()
     try:
-        outbox.run(stop)
+        with activity(database, system_clock, "steward"), signs_of_life(database, system_clock, "steward"):
+            outbox.run(stop)
     finally:
         timers.shutdown()
-        database.dispose()
+        trail.step()
+        trail.close()
+
+
+def _keep_watch(
+    timers: BackgroundScheduler,
+    settings: NodeSettings,
+    database: sa.Engine,
+    trail: AuditTrail,
+    retention: Retention,
+) -> None:
+    """Add the timers of the audit trail, of alerts and of retention; one that is late is not run twice."""
+    watch = PeerWatch(settings, system_clock, echo)
+    alerts = AlertService(Looked(settings, database, system_clock, watch), channels(settings.alerts))
+    for work, every_s in (
+        (trail.step, TRAIL_EVERY_S),
+        (alerts.step, settings.alerts.check_every_s),
+        (retention.step, RETENTION_EVERY_S),
+        (retention.finish, FINISH_EVERY_S),
+    ):
+        timers.add_job(work, "interval", seconds=every_s, max_instances=1, coalesce=True)
 
 
 ROLES: Mapping[str, Callable[[NodeSettings, threading.Event], None]] = {
@@ -119,16 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("role", choices=sorted(ROLES))
     parser.add_argument("--config", action="append", type=Path, default=[])
     chosen = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s {chosen.role} %(name)s %(message)s",
-        stream=sys.stderr,
-    )
-    for chatty in ("apscheduler", "highdicom"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)  # a timer that is late is no news
     stop = stop_on_signals()
     try:
-        ROLES[chosen.role](load_settings(chosen.config), stop)
+        settings = load_settings(chosen.config)
+        configure_logging(chosen.role, settings.log)
+        ROLES[chosen.role](settings, stop)
     except ConfigurationError as error:
         _log.error("%s", error)
         return 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyorthanc
@@ -23,12 +25,15 @@ from dicom_node.database import open_database, reading, result_object, revision,
 from dicom_node.errors import ConfigurationError, NodeError
 from dicom_node.intake.spool import free_bytes
 from dicom_node.jobs.states import ResultObject, Revision
+from dicom_node.network.certificates import judged, validities
 from dicom_node.network.query import FIND, PeerQuery
 from dicom_node.network.requestor import Proposal, associate
 from dicom_node.network.scp import listening, port_file
 from dicom_node.network.scu import echo
+from dicom_node.network.tls import client_context, server_context
 from dicom_node.outbox import Outbox
 from dicom_node.settings import NodeSettings, PeerSettings
+from dicom_node.storage_settings import StorageSettings
 from inference.clinical.sources.table import source_states
 from inference.errors import ModelError
 from inference.models.plugins.table import plugin_states
@@ -83,6 +88,39 @@ def check_machine(settings: NodeSettings) -> Iterator[Check]:
     free, needed = free_bytes(folder), settings.listener.minimum_free_bytes
     text = f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB kept free"
     yield Check("this machine", "room", free > needed, text)
+
+
+def check_tls(settings: NodeSettings, clock: Clock) -> Iterator[Check]:
+    """Check that each TLS configuration can be used, and how long its certificates are valid."""
+    tls = settings.listener.tls
+    if tls is not None:
+        yield from _tls_files("listener", tls.certificate_file, tls.ca_file, clock)
+        yield _tls_usable("listener", lambda: server_context(tls))
+    for peer in settings.peers:
+        theirs = peer.tls
+        if theirs is not None:
+            yield from _tls_files(peer.name, theirs.certificate_file, theirs.ca_file, clock)
+            yield _tls_usable(peer.name, partial(client_context, theirs))
+
+
+def _tls_files(subject: str, certificate: Path | None, ca: Path | None, clock: Clock) -> Iterator[Check]:
+    now = datetime.fromtimestamp(clock(), UTC)
+    for name, path in (("TLS certificate", certificate), ("TLS authorities", ca)):
+        if path is None:
+            continue
+        try:
+            passed, detail = judged(validities(path), now)
+        except ConfigurationError as error:
+            passed, detail = False, str(error)
+        yield Check(subject, name, passed, detail)
+
+
+def _tls_usable(subject: str, make: Callable[[], ssl.SSLContext]) -> Check:
+    try:
+        make()
+    except ConfigurationError as error:
+        return Check(subject, "TLS", False, str(error))
+    return Check(subject, "TLS", True, "key and certificate belong together; TLS 1.2 and 1.3")
 
 
 def check_models(settings: NodeSettings) -> Iterator[Check]:
@@ -200,7 +238,8 @@ def _temporary_node(settings: NodeSettings) -> Iterator[NodeSettings]:
     """Yield settings with a data folder of their own, for one test object."""
     with tempfile.TemporaryDirectory(prefix="hepatocast-check-") as folder:
         quick = settings.outbox.model_copy(update={"backoff_s": (0.5,), "commitment_timeout_s": 20.0})
-        yield settings.model_copy(update={"data_dir": Path(folder), "outbox": quick})
+        alone = {"data_dir": Path(folder), "outbox": quick, "storage": StorageSettings()}
+        yield settings.model_copy(update=alone)
 
 
 def _deliver(settings: NodeSettings, peer: PeerSettings, clock: Clock) -> str:

@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
 
 import dicom_node
+from dicom_node.batch.settings import BatchSettings
 from dicom_node.errors import ConfigurationError
+from dicom_node.operation_settings import (
+    AlertSettings,
+    AuditSettings,
+    LogSettings,
+    RetentionSettings,
+    WebSettings,
+)
+from dicom_node.storage_settings import StorageSettings
+from dicom_node.tls_settings import ListenerTls, PeerTls
 from inference.clinical_settings import ClinicalSettings
 from inference.model_settings import ModelSettings
 from inference.settings import Frozen, Months, PipelineSettings, Regimen, SegmentationLimits
@@ -41,6 +51,10 @@ class ListenerSettings(Frozen):
         (), description="who may associate; the AE titles of the configured peers are added"
     )
     allow_any_calling_ae_title: bool = False
+    allowed_addresses: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="who may connect at all, as addresses or CIDR networks; empty: everybody"
+    )
+    tls: ListenerTls | None = Field(None, description="DICOM TLS (PS3.15 annex B)")
     maximum_associations: int = Field(100, ge=1)
     maximum_connections_per_address: int = Field(100, ge=1)
     maximum_pdu_bytes: int = Field(131072, ge=4096)
@@ -68,6 +82,10 @@ class PeerSettings(Frozen):
     storage_commitment: bool = True
     dicomweb_url: str | None = Field(None, description="root of WADO-RS; read-back prefers it to C-GET")
     orthanc_url: str | None = Field(None, description="REST root, where the peer is an Orthanc")
+    allowed_addresses: tuple[IPvAnyNetwork, ...] = Field(
+        (), description="from where its AE title may associate, as addresses or CIDR networks"
+    )
+    tls: PeerTls | None = Field(None, description="DICOM TLS of the associations that we open")
     dimse_timeout_s: float = Field(20.0, gt=0)
     association_timeout_s: float = Field(10.0, gt=0)
 
@@ -169,7 +187,14 @@ class NodeSettings(Frozen):
     best_response: bool = True
     segmentation: SegmentationLimits = SegmentationLimits()
     review: ReviewSettings = ReviewSettings()
+    storage: StorageSettings = StorageSettings()
     models: ModelSettings = ModelSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
+    audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
+    batch: BatchSettings = BatchSettings()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -8,21 +8,24 @@ it, in one transaction.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_node.audit.forecasts import lock_forecast, made_forecast
 from dicom_node.bundles.activation import NO_MODELS, ModelsInForce
 from dicom_node.bundles.record import note_models
-from dicom_node.durable import make_durable
 from dicom_node.errors import LeaseLost, PermanentError, TransientError
 from dicom_node.jobs.engine import Engine, Job, Report
 from dicom_node.jobs.ledger import InputFile, Ledger, ResultRow, RevisionRow
 from dicom_node.jobs.reviews import Reviews
 from dicom_node.jobs.states import RevisionEvent
-from dicom_node.logs import frames
+from dicom_node.logs import frames, log_keys
+from dicom_node.observation.work import WorkCounts
+from dicom_node.storage.local import local_store
+from dicom_node.storage.store import Store
 from inference.errors import InferenceError, RejectedInput
 from reporting.errors import ReportingError
 
@@ -44,6 +47,8 @@ class JobOrder:
         The bundles in force when the job began; what is activated meanwhile is for the next job.
     released : bool
         A person released the outlines that these bundles draw.
+    files : mapping
+        The file on this machine of each input, by its path.
     """
 
     revision: RevisionRow
@@ -51,6 +56,11 @@ class JobOrder:
     folder: Path
     models: ModelsInForce = NO_MODELS
     released: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    def key(self, file: Path) -> str:
+        """Return the path that rows say of a file in the folder of this or of the proposals."""
+        return file.relative_to(self.folder.parents[2]).as_posix()
 
 
 Execute = Callable[[JobOrder, Report], Sequence[ResultRow]]
@@ -83,6 +93,11 @@ NO_CHOICE = ModelChoice(lambda: NO_MODELS, lambda _models: "")
 """For workers that make their results without models."""
 
 
+def results_prefix(revision_id: int) -> str:
+    """Return where a revision's results are in the store; each attempt has a folder of its own below it."""
+    return f"results/{revision_id}"
+
+
 def results_folder(data_dir: Path, revision_id: int) -> Path:
     """Return the folder of a revision's results; each attempt has one of its own below it."""
     return data_dir / "results" / str(revision_id)
@@ -90,13 +105,26 @@ def results_folder(data_dir: Path, revision_id: int) -> Path:
 
 @dataclass(frozen=True)
 class Worker:
-    """Executes jobs, one at a time."""
+    """Executes jobs, one at a time.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Where inputs and results are, if not in a store that is `elsewhere`.
+    """
 
     engine: Engine
     ledger: Ledger
     execute: Execute
     data_dir: Path
     choice: ModelChoice = NO_CHOICE
+    elsewhere: Store | None = None
+    counts: WorkCounts | None = None
+
+    @property
+    def store(self) -> Store:
+        """Where inputs and results are."""
+        return self.elsewhere or local_store(self.data_dir)
 
     def run(self, stop: threading.Event) -> None:
         """Execute jobs until `stop` is set. The job that runs then is executed to its end."""
@@ -108,6 +136,9 @@ class Worker:
         """Execute one job if one is due; whatever it raises ends with the job."""
         try:
             return self.engine.run_one(self._handle)
+        except TransientError as error:
+            _log.warning("%s", error)
+            return False
         except Exception as error:  # noqa: BLE001 - boundary: one job never stops the worker
             _log.error("a job failed with %s", frames(error))
             return True
@@ -119,47 +150,82 @@ class Worker:
         except LeaseLost as error:
             _log.info("revision %d needs no job any more: %s", revision_id, error)
             return
-        folder = results_folder(self.data_dir, revision_id) / str(row.fence)
+        with log_keys(job=job.key, study=row.study_instance_uid):
+            self._execute(row, report)
+
+    def _execute(self, row: RevisionRow, report: Report) -> None:
         try:
-            self._make(row, folder, report)
+            self._make(row, report)
         except RejectedInput as error:
             self._end(row, RevisionEvent.INPUT_REFUSED, str(error))
+            self._count(error)
         except TransientError as error:
             self._end(row, RevisionEvent.JOB_RELEASED, str(error))
             raise
         except LeaseLost:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._discard(row)
             raise
         except Exception as error:
             self._end(row, RevisionEvent.JOB_FAILED, failure_reason(error))
+            self._count(error)
             raise
 
-    def _make(self, row: RevisionRow, folder: Path, report: Report) -> None:
-        remove_earlier_attempts(folder)
+    def _count(self, error: Exception) -> None:
+        if self.counts is not None:
+            self.counts.ended(error)
+
+    def _discard(self, row: RevisionRow) -> None:
+        """Remove what a given up attempt made."""
+        try:
+            self.store.remove(_attempt(row))
+        except TransientError as error:
+            _log.warning("what a given up attempt made is not removed: %s", error)
+
+    def _make(self, row: RevisionRow, report: Report) -> None:
+        remove_earlier(self.store, results_prefix(row.id), row.fence)
+        folder = self.store.folder(_attempt(row))
         folder.mkdir(parents=True)
         models = self.choice.in_force()
         key = self.choice.key(models)
         digests = {str(kind): sha256 for kind, sha256 in models.digests.items()}
         note_models(self.ledger.database, row.id, row.fence, key, digests)
         released = Reviews(self.ledger).released(row.id, key)
-        order = JobOrder(row, self.ledger.inputs(row.study_instance_uid), folder, models, released)
+        inputs = self.ledger.inputs(row.study_instance_uid)
         _log.info("revision %d starts, attempt folder %d", row.id, row.fence)
-        try:
-            rows = self.execute(order, lambda text, share: report(text, SHARE_OF_WORK * share))
-        except HeldForReview as held:
-            self._hold(row, folder, key, held)
-            return
+        with self._here([f.path for f in inputs]) as files:
+            order = JobOrder(row, inputs, folder, models, released, files)
+            try:
+                rows = self.execute(order, lambda text, share: report(text, SHARE_OF_WORK * share))
+            except HeldForReview as held:
+                self._hold(row, folder, key, held)
+                return
         report("making results durable", SHARE_OF_WORK)
-        make_durable(folder)
-        self.ledger.accept_results(row.id, row.fence, rows)
+        made = made_forecast(folder, [(r.sop_instance_uid, r.sha256) for r in rows])
+        self.store.keep(_attempt(row))
+        self.ledger.accept_results(
+            row.id,
+            row.fence,
+            rows,
+            also=lambda connection: lock_forecast(connection, self.ledger.clock, row.id, row.fence, made),
+        )
+        if self.counts is not None:
+            self.counts.forecast(made.timings_s)
         _log.info("revision %d has %d result objects", row.id, len(rows))
+
+    @contextmanager
+    def _here(self, paths: Sequence[str]) -> Iterator[Mapping[str, Path]]:
+        """Have files on this machine for the time of one job."""
+        try:
+            yield self.store.local(paths)
+        finally:
+            self.store.forget(paths)
 
     def _hold(self, row: RevisionRow, folder: Path, key: str, held: HeldForReview) -> None:
         """Put a revision in review; its proposals stay when it is executed again."""
         kept = proposal_folder(folder)
         if folder.is_dir() and held.proposals:
             folder.rename(kept)
-            make_durable(kept)
+            self.store.keep(f"{results_prefix(row.id)}/{kept.name}")
         Reviews(self.ledger).hold(row.id, row.fence, str(held), key, held.proposals)
         _log.warning("revision %d waits for review: %s", row.id, held)
 
@@ -173,17 +239,19 @@ def proposal_folder(attempt: Path) -> Path:
     return attempt.with_name(f"proposal-{attempt.name}")
 
 
-def remove_earlier_attempts(folder: Path) -> None:
-    """Remove the folders of earlier attempts beside the folder of this one, and none of later ones.
+def _attempt(row: RevisionRow) -> str:
+    return f"{results_prefix(row.id)}/{row.fence}"
+
+
+def remove_earlier(store: Store, prefix: str, fence: int) -> None:
+    """Remove the folders of earlier attempts beside the one of this, and none of later ones.
 
     A worker that stalled right after its start may come here when its successor's results have long
     been accepted.
     """
-    if not folder.parent.is_dir():
-        return
-    for other in folder.parent.iterdir():
-        if other.name.isdecimal() and int(other.name) < int(folder.name):
-            shutil.rmtree(other, ignore_errors=True)
+    for name in store.listing(prefix).folders:
+        if name.isdecimal() and int(name) < fence:
+            store.remove(f"{prefix}/{name}")
 
 
 def failure_reason(error: Exception) -> str:

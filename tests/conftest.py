@@ -60,6 +60,38 @@ def needs_judge():
     return need
 
 
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """Run one PostgreSQL server for all tests; return its address."""
+    from tests.builders.postgresql import postgresql, postgresql_programs
+
+    programs = postgresql_programs()
+    if programs is None:
+        message = "PostgreSQL is not installed (make judges)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with postgresql(programs) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _database(postgresql_server: str) -> Iterator[str]:
+    from tests.builders.postgresql import fresh_database
+
+    with fresh_database(postgresql_server) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(_database: str) -> str:
+    """Return the address of a PostgreSQL database without rows; its tables may be there."""
+    from tests.builders.postgresql import remove_rows
+
+    remove_rows(_database)
+    return _database
+
+
 class DrivenClock:
     """A clock that a test moves."""
 

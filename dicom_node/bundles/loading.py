@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_node.bundles.activation import Activations, ModelsInForce
 from dicom_node.clock import system_clock
-from dicom_node.database import database_file, open_database
+from dicom_node.database import has_database, node_database
 from dicom_node.settings import NodeSettings
 from dicom_node.worker import ModelChoice
 from inference.bundle_store import describe
@@ -38,10 +38,10 @@ def models_of(settings: NodeSettings) -> ModelsInForce:
     ModelError
         A bundle is absent or damaged.
     """
-    if not database_file(settings.data_dir).is_file():
+    if not has_database(settings):
         folders = default_folders()
         return ModelsInForce(folders, {kind: describe(f).info.sha256 for kind, f in folders.items()})
-    database = open_database(settings.data_dir)
+    database = node_database(settings)
     try:
         return Activations(database, settings.data_dir, system_clock).in_force()
     finally:

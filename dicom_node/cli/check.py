@@ -19,11 +19,17 @@ def check(
     ] = None,
     pacs: Annotated[str | None, typer.Option(help="Only the peer of this name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    alerts: Annotated[
+        bool, typer.Option("--alerts", help="Also send a test message by each channel of alerts.")
+    ] = False,
 ) -> None:
     """Check the configuration, the data folder, the models and every peer, each line with what to do.
 
     For the models: the bundles in force are verified and loaded; each site segmenter of the configuration
     is available, or it is said why not.
+
+    For DICOM TLS: keys and certificates are loaded, and it is said how long they are valid; one that
+    ends within 30 days is not well.
 
     For the sources of clinical values: each file is read, each database asked, each encoder loaded.
 
@@ -33,12 +39,15 @@ def check(
     Exit codes: 0 all is well, 1 something is not, 2 the configuration is wrong.
     """
     from dicom_node.clock import system_clock
-    from dicom_node.selftest import check_clinical, check_machine, check_models, check_peer
+    from dicom_node.observation.selftest import check_alerts, check_page
+    from dicom_node.selftest import check_clinical, check_machine, check_models, check_peer, check_tls
     from dicom_node.settings import load_settings
 
     settings = load_settings(config or [])
     peers = settings.peers if pacs is None else (settings.peer(pacs),)
-    found = [*check_machine(settings), *check_models(settings), *check_clinical(settings)]
+    found = [*check_machine(settings), *check_tls(settings, system_clock)]
+    found += [*check_models(settings), *check_clinical(settings), *check_page(settings)]
+    found += check_alerts(settings) if alerts else ()
     for peer in peers:
         found += check_peer(settings, peer, system_clock)
     if as_json:

@@ -12,9 +12,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from dicom_node.jobs.engine import Engine
     from dicom_node.jobs.ledger import Ledger, RevisionRow
     from dicom_node.jobs.reviews import Reviews
-    from dicom_node.jobs.sqlite_engine import SqliteEngine
 
 WATCH_EVERY_S = 1.0
 
@@ -35,16 +35,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RevisionArgument = Annotated[int, typer.Argument(help="Number in the first column of `jobs list`.")]
 
 
-def _open(config: list[Path] | None) -> tuple[Ledger, SqliteEngine]:
+def _open(config: list[Path] | None) -> tuple[Ledger, Engine]:
     from dicom_node.clock import system_clock
-    from dicom_node.database import open_database
+    from dicom_node.database import node_database
     from dicom_node.jobs.ledger import Ledger
-    from dicom_node.jobs.sqlite_engine import SqliteEngine
+    from dicom_node.jobs.opening import open_engine
     from dicom_node.settings import load_settings
 
     settings = load_settings(config or [])
-    database = open_database(settings.data_dir)
-    return Ledger(database, system_clock), SqliteEngine(database, settings.jobs, system_clock, "command line")
+    database = node_database(settings)
+    engine = open_engine(settings.jobs, database, system_clock, "command line")
+    return Ledger(database, system_clock), engine
 
 
 def _when(seconds: float | None) -> str:
@@ -53,7 +54,7 @@ def _when(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _summary(row: RevisionRow, ledger: Ledger, engine: SqliteEngine) -> dict[str, Any]:
+def _summary(row: RevisionRow, ledger: Ledger, engine: Engine) -> dict[str, Any]:
     objects: dict[str, dict[str, int]] = {}
     for (peer, state), count in ledger.object_counts(row.id).items():
         objects.setdefault(peer, {})[state] = count
@@ -162,11 +163,24 @@ def show(revision: RevisionArgument, config: ConfigOption = None, as_json: JsonO
     console.print(table)
 
 
+def _told(ledger: Ledger, action: str, revision: int, reason: str = "") -> None:
+    """Tell the audit trail who did what."""
+    import getpass
+
+    from dicom_node.audit.events import AuditEvents, PersonAction
+
+    study = ledger.revision(revision).study_instance_uid
+    done = PersonAction(getpass.getuser(), action, revision, study, reason)
+    AuditEvents(ledger.database, ledger.clock).record(done.event())
+
+
 @app.command()
 def retry(revision: RevisionArgument, config: ConfigOption = None) -> None:
     """Try a revision again that was held, ignored, refused, cancelled or failed."""
     ledger, _ = _open(config)
-    typer.echo(f"revision {revision} is {ledger.retry(revision)}")
+    state = ledger.retry(revision)
+    _told(ledger, "retry", revision)
+    typer.echo(f"revision {revision} is {state}")
 
 
 @app.command()
@@ -175,6 +189,7 @@ def cancel(revision: RevisionArgument, config: ConfigOption = None) -> None:
     ledger, engine = _open(config)
     row = ledger.cancel(revision)
     engine.cancel(row.job_key)
+    _told(ledger, "cancel", revision)
     typer.echo(f"revision {revision} is CANCELLED")
 
 
@@ -231,7 +246,10 @@ def release(revision: RevisionArgument, config: ConfigOption = None) -> None:
     The release holds for these outlines: where other models were activated meanwhile, theirs are looked
     at anew.
     """
-    typer.echo(f"revision {revision} is {_reviews(config).release(revision)}")
+    reviews = _reviews(config)
+    state = reviews.release(revision)
+    _told(reviews.ledger, "release", revision)
+    typer.echo(f"revision {revision} is {state}")
 
 
 @app.command()
@@ -244,7 +262,10 @@ def reject(
     from dicom_node.jobs.reviews import REJECTED_REASON
 
     text = f"{REJECTED_REASON}: {reason}" if reason else REJECTED_REASON
-    typer.echo(f"revision {revision} is {_reviews(config).reject(revision, text)}")
+    reviews = _reviews(config)
+    state = reviews.reject(revision, text)
+    _told(reviews.ledger, "reject", revision, reason or "")
+    typer.echo(f"revision {revision} is {state}")
 
 
 @app.command()

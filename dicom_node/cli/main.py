@@ -13,10 +13,13 @@ import typer
 
 from dicom_node.cli import (
     assess,
+    audit,
+    batch,
     calibrate_simulation,
     check,
     cohort,
     comparison,
+    decisions,
     demo,
     evaluate,
     evaluate_arms,
@@ -28,6 +31,7 @@ from dicom_node.cli import (
     serve,
     simulate,
     train,
+    web,
 )
 from dicom_node.errors import ConfigurationError, NodeError
 from inference.errors import InferenceError, RejectedInput
@@ -71,7 +75,11 @@ app.command()(evaluate.evaluate)
 app.command()(evaluate_arms.arms)
 app.add_typer(rules.app, name="rules")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(batch.app, name="batch")
 app.add_typer(models.app, name="models")
+app.add_typer(web.app, name="web")
+app.add_typer(audit.app, name="audit")
+app.add_typer(decisions.app, name="decisions")
 app.add_typer(assess.app, name="assess")
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(comparison.app, name="comparison")

@@ -58,22 +58,22 @@ def _open(config: list[Path] | None) -> Activations:
     """Open the activations of the node; its data folder is made where it is not there."""
     from dicom_node.bundles.activation import Activations
     from dicom_node.clock import system_clock
-    from dicom_node.database import open_database
+    from dicom_node.database import node_database
     from dicom_node.settings import load_settings
 
     settings = load_settings(config or [])
-    return Activations(open_database(settings.data_dir), settings.data_dir, system_clock)
+    return Activations(node_database(settings), settings.data_dir, system_clock)
 
 
 def _look(config: list[Path] | None) -> Activations:
     """Open the activations to look at them: where there is no node yet, nothing is made."""
     from dicom_node.bundles.activation import Activations
     from dicom_node.clock import system_clock
-    from dicom_node.database import database_file, empty_database
+    from dicom_node.database import empty_database, has_database
     from dicom_node.settings import load_settings
 
     settings = load_settings(config or [])
-    if database_file(settings.data_dir).is_file():
+    if has_database(settings):
         return _open(config)
     return Activations(empty_database(), settings.data_dir, system_clock)
 

@@ -62,14 +62,17 @@ def _case(study: str, settings: NodeSettings) -> tuple[Case, str]:
     if folder.is_dir():
         return read_case(folder), ""
     from dicom_node.clock import system_clock
-    from dicom_node.database import open_database
+    from dicom_node.database import node_database
     from dicom_node.jobs.ledger import Ledger
+    from dicom_node.storage.opening import open_store
 
-    ledger = Ledger(open_database(settings.data_dir), system_clock)
+    ledger = Ledger(node_database(settings), system_clock)
     inputs = ledger.inputs(study)
     if not inputs:
         raise ConfigurationError(f"{study} is neither a folder nor a study that the node has")
-    return read_case([settings.data_dir / f.path for f in inputs]), ledger.sender(study)
+    return read_case(
+        list(open_store(settings, "commands").local(f.path for f in inputs).values())
+    ), ledger.sender(study)
 
 
 def _document(facts: dict[str, Any], decision: Decision, selection: Selection, case: Case) -> dict[str, Any]:

@@ -193,6 +193,7 @@ def _configuration(work: Path, node_port: int, pacs_port: int, clinical: Path | 
         "clinical_file": str(clinical) if clinical else None,
         "listener": {"ae_title": NODE_AE, "port": node_port, "minimum_free_bytes": 0},
         "peers": [{**peer, "query": True, "retrieve": True}],
+        "web": {"enabled": False},
         "assembly": {
             "series_quiet_period_s": 2,
             "study_quiet_period_s": 2,

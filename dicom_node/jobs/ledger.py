@@ -8,7 +8,7 @@ that a worker that was given up, and is late, changes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -204,16 +204,14 @@ class Ledger:
         )
         number = (connection.execute(latest).scalar() or 0) + 1
         now = self.clock()
-        added = connection.execute(
-            sa.insert(revision).values(
-                study_instance_uid=study_instance_uid,
-                number=number,
-                state=Revision.RECEIVING,
-                created_at=now,
-                changed_at=now,
-            )
+        added = sa.insert(revision).values(
+            study_instance_uid=study_instance_uid,
+            number=number,
+            state=Revision.RECEIVING,
+            created_at=now,
+            changed_at=now,
         )
-        revision_id = int(added.lastrowid)
+        revision_id = int(connection.execute(added.returning(revision.c.id)).scalar_one())
         self._record(connection, "revision", str(revision_id), "", Revision.RECEIVING, "opened", "")
         return revision_id
 
@@ -281,10 +279,21 @@ class Ledger:
             self.check_fence(connection, revision_id, fence)
             self.apply(connection, revision_id, event, reason)
 
-    def accept_results(self, revision_id: int, fence: int, rows: Iterable[ResultRow]) -> None:
+    def accept_results(
+        self,
+        revision_id: int,
+        fence: int,
+        rows: Iterable[ResultRow],
+        also: Callable[[sa.Connection], None] = lambda _connection: None,
+    ) -> None:
         """Accept the results of a job once: its objects become READY and the revision DONE.
 
         An object that an earlier revision already delivered (same UID, same peer) is not sent again.
+
+        Parameters
+        ----------
+        also : callable
+            Done in the same transaction: what has to be known of the results as soon as they are.
 
         Raises
         ------
@@ -296,6 +305,7 @@ class Ledger:
             for row in rows:
                 self.add_object(connection, revision_id, row)
             self.apply(connection, revision_id, RevisionEvent.JOB_DONE)
+            also(connection)
 
     def add_object(self, connection: sa.Connection, revision_id: int, row: ResultRow) -> None:
         """Add an object to the outbox; one that an earlier revision did not deliver is taken over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -17,6 +18,7 @@ import psycopg
 _SERVER_USER = "postgres"
 _WITHIN_S = 120.0
 _POLL_S = 0.1
+_numbers = itertools.count()
 
 
 def postgresql_programs() -> Path | None:
@@ -74,3 +76,26 @@ def _wait(folder: Path) -> None:
         else:
             return
     raise AssertionError("PostgreSQL did not start")
+
+
+@contextmanager
+def fresh_database(server: str) -> Iterator[str]:
+    """Make an empty database on a server, yield its address, and drop it."""
+    host = server.partition("host=")[2]
+    name = f"t{next(_numbers)}"
+    with psycopg.connect(host=host, user="tester", dbname="postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    try:
+        yield f"postgresql://tester@/{name}?host={host}"
+    finally:
+        with psycopg.connect(host=host, user="tester", dbname="postgres", autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def remove_rows(url: str) -> None:
+    """Empty every table of a database, and begin its numbers anew."""
+    tables = "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables WHERE schemaname = 'public'"
+    with psycopg.connect(url, autocommit=True, options="-c lock_timeout=30s") as connection:
+        (names,) = connection.execute(tables).fetchone() or (None,)
+        if names:
+            connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")

@@ -55,6 +55,7 @@ class ServingNode:
 def serving(folder: Path, port: int, **settings: Any) -> Iterator[ServingNode]:
     """Run a node on `port` with its data below `folder`; further arguments are settings."""
     listener = {"port": port, "minimum_free_bytes": 0, **settings.pop("listener", {})}
+    settings.setdefault("web", {"enabled": False})
     content = {"data_dir": str(folder / "data"), "listener": listener, **settings}
     config = folder / "site.yaml"
     config.write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -8,7 +8,8 @@ from dicom_node.errors import LeaseLost, TransientError
 from dicom_node.jobs.engine import Report
 from dicom_node.jobs.ledger import ResultRow
 from dicom_node.jobs.states import Revision, RevisionEvent
-from dicom_node.worker import JobOrder, Worker, remove_earlier_attempts
+from dicom_node.storage.local import local_store
+from dicom_node.worker import JobOrder, Worker, remove_earlier
 from inference.errors import ModelError, SegmentationMissing
 from tests.builders.dicom_files import ct_series
 from tests.builders.nodes import Node
@@ -142,11 +143,12 @@ def test_cancelling_a_running_job_keeps_its_results_out(node: Node) -> None:
 
 
 def test_a_worker_that_stalled_at_its_start_removes_nothing_of_its_successor(tmp_path: Path) -> None:
-    for fence in ("1", "2", "3"):
-        (tmp_path / fence).mkdir()
-    remove_earlier_attempts(tmp_path / "2")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["2", "3"]
-    remove_earlier_attempts(tmp_path / "absent" / "1")
+    folder = tmp_path / "results" / "7"
+    for fence in ("1", "2", "3", "proposal-1"):
+        (folder / fence).mkdir(parents=True)
+    remove_earlier(local_store(tmp_path), "results/7", 2)
+    assert sorted(p.name for p in folder.iterdir()) == ["2", "3", "proposal-1"]
+    remove_earlier(local_store(tmp_path), "results/absent", 1)
 
 
 def test_an_interrupted_worker_leaves_its_job_to_the_next(node: Node, clock) -> None:
