@@ -205,7 +205,7 @@ def run(
     batches = _open(config)
     batch = batches.ledger.batch(name)
     if not sys.stderr.isatty():
-        logging.getLogger("dicom_node").setLevel(logging.INFO)
+        logging.getLogger(progress_bar.__module__).setLevel(logging.INFO)
     stop = stop_on_signals()
     runner = batches.runner(batch, stop)
     if retry_failed:

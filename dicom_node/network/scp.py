@@ -9,8 +9,10 @@ SIGINT after the messages that are being served.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +38,9 @@ _log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 15.0
 WRONG_CONFIGURATION = 2
+M_ARENA_MAX = -8
+"""Parameter of glibc's mallopt (malloc.h)."""
+MEMORY_POOLS = 2
 
 
 Observed = Callable[[Service], Service]
@@ -163,8 +168,20 @@ def _log_dead_thread(arguments: threading.ExceptHookArgs) -> None:
     _log.error("a thread of the listener ended: %s", frames(error))
 
 
+def _share_memory_between_threads() -> None:
+    """Ask glibc for few memory pools: by default many threads keep up to eight for each core.
+
+    With a thread for each association, what one of them gave back would not serve the others.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if mallopt is not None:
+            mallopt(M_ARENA_MAX, MEMORY_POOLS)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the listener process; return its exit code."""
+    _share_memory_between_threads()
     parser = argparse.ArgumentParser(prog="python -m dicom_node.network.scp")
     parser.add_argument("--config", type=Path, action="append", default=[], help="settings over the defaults")
     options = parser.parse_args(arguments)

@@ -235,6 +235,7 @@ def test_a_second_port_has_tls_and_the_first_has_not(
         assert send([ct_slice()], Called(server.port)) == [0]
         echoscu = needs_judge("echoscu")
         assert dcmtk(echoscu, scanner, authority, second, "+py") == 0
+        until(lambda: not server.connections.count())
         ae = AE(ae_title="SENDER")
         held = ae.associate(
             "127.0.0.1", server.port, contexts=[build_context(VERIFICATION)], ae_title="HEPATOCAST"

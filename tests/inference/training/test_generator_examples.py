@@ -29,6 +29,7 @@ from inference.training.generator_losses import (
 from inference.training.network_channels import drawn_images
 from inference.training.outcome import OutcomeTraining, fit_outcome_model
 from inference.training.outcome_figures import evaluate_outcome_model
+from inference.training.outcome_trees import TreeTraining
 from tests.builders.flow_bundles import REGIMENS, SMALL, invented
 from tests.builders.stand_in_cohort import write_stand_in
 
@@ -259,12 +260,17 @@ def test_outcome_model_beats_climatology_on_outcomes_that_can_be_foretold() -> N
 
 
 def test_outcome_model_does_not_make_up_what_cannot_be_foretold() -> None:
-    cohort, table = invented(240, seed=1, slope=0.0)
-    model = fit_outcome_model(cohort, table, REGIMENS, OutcomeTraining())
-    other, held = invented(150, seed=9, slope=0.0)
-    figures = evaluate_outcome_model(model, other, held, REGIMENS, OutcomeTraining())
-    assert figures.crps_pct < 1.1 * figures.climatology_crps_pct
-    assert 0.72 <= figures.coverage80 <= 0.90
+    settings = OutcomeTraining(trees=TreeTraining(trees=60))
+    coverage = []
+    for seed in (1, 2, 3):
+        cohort, table = invented(240, seed=seed, slope=0.0)
+        model = fit_outcome_model(cohort, table, REGIMENS, settings)
+        other, held = invented(150, seed=9 + seed, slope=0.0)
+        figures = evaluate_outcome_model(model, other, held, REGIMENS, settings)
+        assert figures.crps_pct < 1.1 * figures.climatology_crps_pct
+        coverage.append(figures.coverage80)
+    # A fit to 240 patients is off by several hundredths; three together are less so.
+    assert 0.74 <= sum(coverage) / len(coverage) <= 0.88
 
 
 def test_features_are_measured_once(cohort, tmp_path) -> None:
