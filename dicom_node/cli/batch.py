@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -204,8 +202,6 @@ def run(
 
     batches = _open(config)
     batch = batches.ledger.batch(name)
-    if not sys.stderr.isatty():
-        logging.getLogger(progress_bar.__module__).setLevel(logging.INFO)
     stop = stop_on_signals()
     runner = batches.runner(batch, stop)
     if retry_failed:

@@ -30,6 +30,7 @@ from dicom_node.cli import (
     run,
     serve,
     simulate,
+    terminal,
     train,
     web,
 )
@@ -96,6 +97,7 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    logging.getLogger(terminal.__name__).setLevel(logging.INFO)
     try:
         app(args=None if arguments is None else list(arguments))
     except SystemExit as ended:
