@@ -17,8 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +30,7 @@ from sqlalchemy.dialects import postgresql
 from dicom_node.clock import Clock
 from dicom_node.database import reading
 from dicom_node.errors import LeaseLost, TransientError
+from dicom_node.jobs.attempt import Renewal, renewed
 from dicom_node.jobs.engine import Handler, Job, JobStatus, Report
 from dicom_node.jobs.procrastinate_queue import (
     OPEN_STATUS,
@@ -154,7 +154,7 @@ class ProcrastinateEngine:
             return False
         lease, current = taken
         try:
-            with self._renewed(lease):
+            with renewed(self._renewal(lease), self.settings, self.clock):
                 handler(current, self._report(lease))
         except LeaseLost:
             _log.warning("job %s was cancelled or taken over by another worker", current.key)
@@ -199,32 +199,8 @@ class ProcrastinateEngine:
         )
         return connection.execute(query).first()
 
-    @contextmanager
-    def _renewed(self, lease: _Lease) -> Iterator[None]:
-        finished = threading.Event()
-        thread = threading.Thread(target=self._renew, args=(lease, finished), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            finished.set()
-            thread.join()
-
-    def _renew(self, lease: _Lease, finished: threading.Event) -> None:
-        while not finished.wait(self.settings.heartbeat_s):
-            if self.clock() > lease.ends_at:
-                _log.error("a job ran longer than %.0f s and is given up", self.settings.time_limit_s)
-                lease.lost.set()
-                self.overtime()
-                return
-            try:
-                held = self._beat(lease)
-            except TransientError:
-                _log.warning("a lease could not be renewed now", exc_info=True)
-                continue
-            if not held:
-                lease.lost.set()
-                return
+    def _renewal(self, lease: _Lease) -> Renewal:
+        return Renewal(lambda: self._beat(lease), TransientError, lease.ends_at, lease.lost, self.overtime)
 
     def _beat(self, lease: _Lease) -> bool:
         # The job's row is locked first, as where lost jobs are passed on: a beat comes before or after.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from dicom_node.clock import Clock
 from dicom_node.database import job, reading, writing
 from dicom_node.errors import LeaseLost, TransientError
+from dicom_node.jobs.attempt import Renewal, renewed
 from dicom_node.jobs.engine import Handler, Job, JobState, JobStatus, Report
 from dicom_node.settings import JobSettings
 
@@ -107,7 +107,7 @@ class SqliteEngine:
             return False
         lease, current = taken
         try:
-            with self._renewed(lease):
+            with renewed(self._renewal(lease), self.settings, self.clock):
                 handler(current, self._report(lease))
         except LeaseLost:
             _log.warning("job %s was cancelled or taken over by another worker", current.key)
@@ -195,33 +195,11 @@ class SqliteEngine:
             changed = connection.execute(sa.update(job).where(self._held(lease)).values(**values))
         return changed.rowcount == 1
 
-    @contextmanager
-    def _renewed(self, lease: _Lease) -> Iterator[None]:
-        finished = threading.Event()
-        thread = threading.Thread(target=self._renew, args=(lease, finished), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            finished.set()
-            thread.join()
+    def _renewal(self, lease: _Lease) -> Renewal:
+        def beat() -> bool:
+            return self._update(lease, lease_until=self.clock() + self.settings.lease_s)
 
-    def _renew(self, lease: _Lease, finished: threading.Event) -> None:
-        while not finished.wait(self.settings.heartbeat_s):
-            now = self.clock()
-            if now > lease.ends_at:
-                _log.error("a job ran longer than %.0f s and is given up", self.settings.time_limit_s)
-                lease.lost.set()
-                self.overtime()
-                return
-            try:
-                held = self._update(lease, lease_until=now + self.settings.lease_s)
-            except SQLAlchemyError:
-                _log.warning("a lease could not be renewed now", exc_info=True)
-                continue
-            if not held:
-                lease.lost.set()
-                return
+        return Renewal(beat, SQLAlchemyError, lease.ends_at, lease.lost, self.overtime)
 
     def _report(self, lease: _Lease) -> Report:
         def report(text: str, share: float) -> None:

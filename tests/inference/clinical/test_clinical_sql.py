@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,24 +13,11 @@ from inference.clinical.sources.sql import SqlRecords
 from inference.clinical.sources.study import StudyKeys
 from inference.clinical_settings import SqlSettings
 from inference.errors import ClinicalError, ClinicalSourceAway
-from tests.builders.postgresql import postgresql, postgresql_programs
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 SECRET = "MRN-SECRET-77"
 QUOTE = "O'Brien; DROP TABLE hcc"
 VARIABLE = "HEPATOCAST_TEST_CLINICAL_URL"
-
-
-@pytest.fixture(scope="module")
-def postgresql_url() -> Iterator[str]:
-    programs = postgresql_programs()
-    if programs is None:
-        message = "judge not installed: postgresql (make judges)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with postgresql(programs) as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -41,7 +27,7 @@ def engine(
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'clinical.db'}"
     else:
-        url = request.getfixturevalue("postgresql_url")
+        url = request.getfixturevalue("postgresql_server")
     monkeypatch.setenv(VARIABLE, url)
     made = sa.create_engine(url, poolclass=sa.pool.NullPool)
     with made.begin() as connection:
@@ -167,10 +153,10 @@ def test_absent_table_or_column_is_said_without_the_key(engine: sa.Engine) -> No
     SqlRecords(settings()).probe()
 
 
-def test_number_as_key_does_not_leak(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_as_key_does_not_leak(postgresql_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """PostgreSQL does not compare numbers with text, and its errors may repeat the text; ours do not."""
-    monkeypatch.setenv(VARIABLE, postgresql_url)
-    made = sa.create_engine(postgresql_url, poolclass=sa.pool.NullPool)
+    monkeypatch.setenv(VARIABLE, postgresql_server)
+    made = sa.create_engine(postgresql_server, poolclass=sa.pool.NullPool)
     with made.begin() as connection:
         connection.execute(sa.text("DROP TABLE IF EXISTS numbered"))
         connection.execute(sa.text("CREATE TABLE numbered (mrn INTEGER, ecog_ps INTEGER)"))
