@@ -27,7 +27,6 @@ from dicom_node.bundles.activation import Activations, models_key
 from dicom_node.bundles.loading import model_choice
 from dicom_node.clock import system_clock
 from dicom_node.database import node_database
-from dicom_node.errors import ConfigurationError
 from dicom_node.execution import forecasting
 from dicom_node.intake.assembler import Assembler, Pacs
 from dicom_node.intake.header import read_header
@@ -35,7 +34,6 @@ from dicom_node.intake.index import Index, Received
 from dicom_node.jobs.ledger import Ledger
 from dicom_node.jobs.opening import open_engine
 from dicom_node.leadership import leading
-from dicom_node.logs import configure_logging
 from dicom_node.network.query import Fetched, PeerQuery
 from dicom_node.network.scu import echo
 from dicom_node.observation.alerts import AlertService, Looked, PeerWatch
@@ -44,13 +42,11 @@ from dicom_node.observation.heartbeats import signs_of_life
 from dicom_node.observation.work import WorkCounts
 from dicom_node.outbox import Outbox
 from dicom_node.retention import Retention
+from dicom_node.role import Work, run_role
 from dicom_node.routing.rules import Router
-from dicom_node.settings import NodeSettings, load_settings
-from dicom_node.signals import stop_on_signals
+from dicom_node.settings import NodeSettings
 from dicom_node.storage.opening import open_spool, open_store
 from dicom_node.worker import Worker
-
-_log = logging.getLogger(__name__)
 
 ASSEMBLY_EVERY_S = 0.5
 RETENTION_EVERY_S = 3600
@@ -172,7 +168,7 @@ def _keep_watch(
         timers.add_job(work, "interval", seconds=every_s, max_instances=1, coalesce=True)
 
 
-ROLES: Mapping[str, Callable[[NodeSettings, threading.Event], None]] = {
+ROLES: Mapping[str, Work] = {
     "steward": run_steward,
     "worker": run_worker,
 }
@@ -184,15 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("role", choices=sorted(ROLES))
     parser.add_argument("--config", action="append", type=Path, default=[])
     chosen = parser.parse_args(arguments)
-    stop = stop_on_signals()
-    try:
-        settings = load_settings(chosen.config)
-        configure_logging(chosen.role, settings.log)
-        ROLES[chosen.role](settings, stop)
-    except ConfigurationError as error:
-        _log.error("%s", error)
-        return 2
-    return 0
+    return run_role(chosen.role, chosen.config, ROLES[chosen.role])
 
 
 if __name__ == "__main__":

@@ -23,21 +23,21 @@ from dicom_node.database import node_database
 from dicom_node.errors import ConfigurationError
 from dicom_node.intake.index import Index
 from dicom_node.intake.spool import FreeBytes, free_bytes
-from dicom_node.logs import configure_logging, frames
+from dicom_node.logs import frames
 from dicom_node.network.admission import Admission, admission
 from dicom_node.network.contexts import supported_contexts
 from dicom_node.network.handlers import Handlers
 from dicom_node.network.tls import server_context
 from dicom_node.network.transport import GuardedServer, Port, Service, shared
 from dicom_node.observation.listener import observing
-from dicom_node.settings import ListenerSettings, NodeSettings, load_settings
-from dicom_node.signals import stop_on_signals, wait_for
+from dicom_node.role import run_role
+from dicom_node.settings import ListenerSettings, NodeSettings
+from dicom_node.signals import wait_for
 from dicom_node.storage.opening import is_shared, open_spool
 
 _log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 15.0
-WRONG_CONFIGURATION = 2
 M_ARENA_MAX = -8
 """Parameter of glibc's mallopt (malloc.h)."""
 MEMORY_POOLS = 2
@@ -186,15 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, action="append", default=[], help="settings over the defaults")
     options = parser.parse_args(arguments)
     threading.excepthook = _log_dead_thread
-    stop = stop_on_signals()
-    try:
-        settings = load_settings(options.config)
-        configure_logging("listener", settings.log)
-        run_listener(settings, stop)
-    except ConfigurationError as error:
-        _log.error("%s", error)
-        return WRONG_CONFIGURATION
-    return 0
+    return run_role("listener", options.config, run_listener)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.intake.spool import FreeBytes, free_bytes
 from dicom_node.jobs.ledger import Ledger
 from dicom_node.jobs.opening import open_engine
-from dicom_node.logs import configure_logging
 from dicom_node.observation.health import Health
 from dicom_node.observation.heartbeats import signs_of_life
+from dicom_node.role import run_role
 from dicom_node.secret_files import private_secret
-from dicom_node.settings import NodeSettings, load_settings
-from dicom_node.signals import stop_on_signals, wait_for
+from dicom_node.settings import NodeSettings
+from dicom_node.signals import wait_for
 from dicom_node.web.app import OperatorPage
 from dicom_node.web.users import Users
 
@@ -36,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 MAXIMUM_CONNECTIONS = 128
 STOP_WITHIN_S = 10.0
-WRONG_CONFIGURATION = 2
 
 
 def page_port_file(data_dir: Path) -> Path:
@@ -190,15 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dicom_node.web.server")
     parser.add_argument("--config", type=Path, action="append", default=[], help="settings over the defaults")
     options = parser.parse_args(arguments)
-    stop = stop_on_signals()
-    try:
-        settings = load_settings(options.config)
-        configure_logging("page", settings.log)
-        run_page(settings, stop)
-    except ConfigurationError as error:
-        _log.error("%s", error)
-        return WRONG_CONFIGURATION
-    return 0
+    return run_role("page", options.config, run_page)
 
 
 if __name__ == "__main__":
