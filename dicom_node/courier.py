@@ -7,6 +7,7 @@ an object says so.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections import defaultdict
@@ -22,6 +23,7 @@ from dicom_node.commitment_answers import answer_requests
 from dicom_node.commitment_requests import CommitmentRequests
 from dicom_node.database import reading, result_object, revision, writing
 from dicom_node.errors import (
+    DamagedFile,
     NodeError,
     PeerRejected,
     PermanentError,
@@ -32,7 +34,7 @@ from dicom_node.errors import (
 from dicom_node.jobs.ledger import Ledger
 from dicom_node.jobs.states import ObjectEvent, ResultObject, Revision
 from dicom_node.network.commitment import request_commitment
-from dicom_node.network.scu import StoreSession, read_kind, read_part10, store_session
+from dicom_node.network.scu import Part10, StoreSession, read_kind, read_part10, store_session
 from dicom_node.read_back import Verdict, read_back
 from dicom_node.settings import NodeSettings, PeerSettings
 from dicom_node.storage.local import local_store
@@ -63,6 +65,7 @@ class Pause:
     """When one activity may go on after failures in a row."""
 
     failures: int = 0
+    length_s: float = 0.0
     until: float = 0.0
 
 
@@ -104,13 +107,13 @@ class Courier:
 
     def _try(self, activity: Callable[[], bool]) -> bool:
         pause = self._pauses.setdefault(activity.__name__, Pause())
-        if self.clock() < pause.until:
+        if 0 < pause.until - self.clock() < pause.length_s + 1:  # further ahead: the clock was set back
             return False
         try:
             done = activity()
         except TransientError as error:
             pause.failures += 1
-            wait = self._backoff(pause.failures)
+            wait = pause.length_s = self._backoff(pause.failures)
             pause.until = self.clock() + wait
             _log.warning("%s; trying again in %.0f s", error, wait)
             return False
@@ -232,7 +235,7 @@ class Courier:
 
     def _send_one(self, session: StoreSession, row: Row, sent: list[Row]) -> None:
         try:
-            session.store(read_part10(self._path(row)))
+            session.store(self._unchanged(row))
         except ProcessingFailed as error:
             self._try_again([row], str(error))
         except StatusUnknown as error:
@@ -243,6 +246,13 @@ class Courier:
             self._reject([row], str(error))
         else:
             sent.append(row)
+
+    def _unchanged(self, row: Row) -> Part10:
+        """Read the file of an object; raise `DamagedFile` where it is not what was made."""
+        file = read_part10(self._path(row))
+        if hashlib.sha256(file.data_set).hexdigest() != row.sha256:
+            raise DamagedFile("its file was damaged on the disk of this node; have the study made again")
+        return file
 
     # -------------------------------------------------------------- storage commitment
 

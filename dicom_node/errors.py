@@ -12,10 +12,11 @@
     │   │   ├── InvalidUid         a UID breaks the grammar of PS3.5 section 9.1
     │   │   ├── UnreadableObject   no data set, a damaged one, or one without the needed UIDs
     │   │   └── MismatchedObject   the data set is not what its command says
+    │   ├── DamagedFile     a file of this node is not what was written
     │   └── IllegalTransition   a state change that the table does not have
     └── LeaseLost            another worker holds the job; its results are not accepted
 
-Broad ``except`` is allowed at two places only: the worker's loop and the event handlers.
+Broad ``except`` is allowed at three places only: the worker's loop, what repeats, and event handlers.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class UnreadableObject(RefusedObject):
 
 class MismatchedObject(RefusedObject):
     """The data set is not what its command says."""
+
+
+class DamagedFile(PermanentError):
+    """A file that this node keeps is not what was written."""
 
 
 class IllegalTransition(PermanentError):

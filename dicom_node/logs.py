@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from dicom_node.operation_settings import LogSettings
 
 CHATTY = (
-    "apscheduler",
     "highdicom",
     "httpx",
     "procrastinate",

@@ -12,12 +12,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
 import sqlalchemy as sa
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from dicom_node.audit.events import AuditEvents, activity
 from dicom_node.audit.queries import RecordedPacs
@@ -26,6 +25,7 @@ from dicom_node.batch.reprocessing import BatchStudies
 from dicom_node.bundles.activation import Activations, models_key
 from dicom_node.bundles.loading import model_choice
 from dicom_node.clock import system_clock
+from dicom_node.clock_set_back import LOOK_EVERY_S, ClockWatch
 from dicom_node.database import node_database
 from dicom_node.execution import forecasting
 from dicom_node.intake.assembler import Assembler, Pacs
@@ -41,6 +41,7 @@ from dicom_node.observation.channels import channels
 from dicom_node.observation.heartbeats import signs_of_life
 from dicom_node.observation.work import WorkCounts
 from dicom_node.outbox import Outbox
+from dicom_node.repeating import repeated
 from dicom_node.retention import Retention
 from dicom_node.role import Work, run_role
 from dicom_node.routing.rules import Router
@@ -134,38 +135,29 @@ def _lead(settings: NodeSettings, database: sa.Engine, stop: threading.Event) ->
     )
     retention = Retention(database, settings.retention, store.apart("retention"), system_clock)
     outbox = Outbox(settings, database, system_clock, store, retention.remove_results)
-    timers = BackgroundScheduler(timezone=UTC)
-    timers.add_job(assembler.step, "interval", seconds=ASSEMBLY_EVERY_S, max_instances=1, coalesce=True)
-    timers.add_job(outbox.remove_delivered, "interval", seconds=RETENTION_EVERY_S, coalesce=True)
     trail = AuditTrail(settings, database, system_clock, store.apart("audit"))
-    _keep_watch(timers, settings, database, trail, retention)
-    timers.start()
-    try:
-        with activity(database, system_clock, "steward"), signs_of_life(database, system_clock, "steward"):
-            outbox.run(stop)
-    finally:
-        timers.shutdown()
-        trail.step()
-        trail.close()
-
-
-def _keep_watch(
-    timers: BackgroundScheduler,
-    settings: NodeSettings,
-    database: sa.Engine,
-    trail: AuditTrail,
-    retention: Retention,
-) -> None:
-    """Add the timers of the audit trail, of alerts and of retention; one that is late is not run twice."""
     watch = PeerWatch(settings, system_clock, echo)
     alerts = AlertService(Looked(settings, database, system_clock, watch), channels(settings.alerts))
-    for work, every_s in (
-        (trail.step, TRAIL_EVERY_S),
-        (alerts.step, settings.alerts.check_every_s),
-        (retention.step, RETENTION_EVERY_S),
-        (retention.finish, FINISH_EVERY_S),
-    ):
-        timers.add_job(work, "interval", seconds=every_s, max_instances=1, coalesce=True)
+    clocks = ClockWatch(database, settings, system_clock)
+    clocks.step()
+    try:
+        with ExitStack() as during:
+            for name, work, every_s in (
+                ("assembly", assembler.step, ASSEMBLY_EVERY_S),
+                ("clock watch", clocks.step, LOOK_EVERY_S),
+                ("audit trail", trail.step, TRAIL_EVERY_S),
+                ("alerts", alerts.step, settings.alerts.check_every_s),
+                ("removal of what was delivered", outbox.remove_delivered, RETENTION_EVERY_S),
+                ("retention", retention.step, RETENTION_EVERY_S),
+                ("end of retention", retention.finish, FINISH_EVERY_S),
+            ):
+                during.enter_context(repeated(name, work, every_s))
+            during.enter_context(activity(database, system_clock, "steward"))
+            during.enter_context(signs_of_life(database, system_clock, "steward"))
+            outbox.run(stop)
+    finally:
+        trail.step()
+        trail.close()
 
 
 ROLES: Mapping[str, Work] = {

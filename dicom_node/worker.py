@@ -17,7 +17,8 @@ from pathlib import Path
 from dicom_node.audit.forecasts import lock_forecast, made_forecast
 from dicom_node.bundles.activation import NO_MODELS, ModelsInForce
 from dicom_node.bundles.record import note_models
-from dicom_node.errors import LeaseLost, PermanentError, TransientError
+from dicom_node.errors import DamagedFile, LeaseLost, PermanentError, TransientError
+from dicom_node.intake.damaged import SEND_AGAIN, put_damaged_aside
 from dicom_node.jobs.engine import Engine, Job, Report
 from dicom_node.jobs.ledger import InputFile, Ledger, ResultRow, RevisionRow
 from dicom_node.jobs.reviews import Reviews
@@ -159,6 +160,9 @@ class Worker:
         except RejectedInput as error:
             self._end(row, RevisionEvent.INPUT_REFUSED, str(error))
             self._count(error)
+        except DamagedFile as error:
+            self._end(row, RevisionEvent.INPUT_DAMAGED, str(error))
+            self._count(error)
         except TransientError as error:
             self._end(row, RevisionEvent.JOB_RELEASED, str(error))
             raise
@@ -193,6 +197,8 @@ class Worker:
         inputs = self.ledger.inputs(row.study_instance_uid)
         _log.info("revision %d starts, attempt folder %d", row.id, row.fence)
         with self._here([f.path for f in inputs]) as files:
+            if put_damaged_aside(self.store, inputs, files):
+                raise DamagedFile(SEND_AGAIN)
             order = JobOrder(row, inputs, folder, models, released, files)
             try:
                 rows = self.execute(order, lambda text, share: report(text, SHARE_OF_WORK * share))

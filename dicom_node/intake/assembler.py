@@ -21,6 +21,7 @@ from dicom_node.digests import inputs_digest
 from dicom_node.errors import NodeError, TransientError
 from dicom_node.intake import assembly
 from dicom_node.intake.assembly import Arrivals, Complete, Confirm, Fetch, Hold, PacsSeries, SeriesArrival
+from dicom_node.intake.damaged import SEND_AGAIN, put_damaged_aside
 from dicom_node.jobs.engine import Engine
 from dicom_node.jobs.ledger import Ledger, RevisionRow
 from dicom_node.jobs.states import Revision, RevisionEvent
@@ -178,9 +179,18 @@ class Assembler:
                 if current is not None and current.state is Revision.RUNNING:
                     continue  # the job finishes with what it began with; then this is looked at again
                 connection.execute(sa.delete(repeat).where(repeat.c.id.in_(ids)))
-                if current is not None and self._made_with_others(connection, current, key):
-                    self.ledger.supersede(connection, current.id, "sent again, and other models are in force")
+                why = None if current is None else self._why_again(connection, current, key)
+                if current is not None and why is not None:
+                    self.ledger.supersede(connection, current.id, why)
                     self.ledger.open_revision(connection, uid)
+
+    def _why_again(self, connection: sa.Connection, row: RevisionRow, key: str) -> str | None:
+        """Return why a study that was sent again is worked on again; None where nothing is new."""
+        if self._made_with_others(connection, row, key):
+            return "sent again, and other models are in force"
+        if row.state is Revision.HELD and row.reason == SEND_AGAIN:
+            return "sent again, after files of it were damaged"
+        return None
 
     def _made_with_others(self, connection: sa.Connection, row: RevisionRow, key: str) -> bool:
         """Whether a revision has been worked on, with other models than those in force."""
@@ -235,7 +245,7 @@ class Assembler:
     def _confirm(self, row: RevisionRow, arrivals: Arrivals) -> assembly.Decision:
         """Ask the PACS; where it cannot be asked, wait, and hold the study after the longest wait."""
         uid, now = row.study_instance_uid, self.clock()
-        if self.pacs is None or now < self._asked_at.get(uid, 0.0) + ASK_AGAIN_S:
+        if self.pacs is None or 0 <= now - self._asked_at.get(uid, 0.0) < ASK_AGAIN_S:
             return Complete() if self.pacs is None else assembly.Wait(now + ASK_AGAIN_S)
         self._asked_at[uid] = now
         try:
@@ -303,14 +313,18 @@ class Assembler:
 
     def _route(self, row: RevisionRow) -> None:
         store = self.elsewhere or local_store(self.data_dir)
-        keys = [f.path for f in self.ledger.inputs(row.study_instance_uid)]
+        inputs = self.ledger.inputs(row.study_instance_uid)
+        keys = [f.path for f in inputs]
         try:
-            files = list(store.local(keys).values())
+            files = store.local(keys)
             decision = self.router.decide(
-                study_facts(read_case(files), self.ledger.sender(row.study_instance_uid))
+                study_facts(read_case(list(files.values())), self.ledger.sender(row.study_instance_uid))
             )
         except RejectedInput as error:
-            self.ledger.change(row.id, RevisionEvent.RULE_HOLDS, str(error))
+            if put_damaged_aside(store, inputs, files):
+                self.ledger.change(row.id, RevisionEvent.INPUT_DAMAGED, SEND_AGAIN)
+            else:
+                self.ledger.change(row.id, RevisionEvent.RULE_HOLDS, str(error))
             return
         except TransientError as error:
             _log.warning("a study cannot be routed now: %s", error)

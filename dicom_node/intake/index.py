@@ -108,7 +108,10 @@ class Index:
             sender, syntax = received.calling_ae_title, received.transfer_syntax_uid
             meta = file_meta(header.sop_class_uid, header.sop_instance_uid, syntax, sender)
             self.spool.write(path, meta, received.data_set)
-            return self._add(header, StoredFile(path, digest, len(received.data_set), syntax, sender))
+            outcome = self._add(header, StoredFile(path, digest, len(received.data_set), syntax, sender))
+            if outcome is Outcome.DUPLICATE:
+                self._note_healed(header, digest)
+            return outcome
         except SQLAlchemyError as error:
             raise OutOfRoom("the index cannot be written") from error
 
@@ -123,6 +126,18 @@ class Index:
             with self._additions.turn, writing(self.engine) as connection:
                 connection.execute(insert(repeat).values(study_instance_uid=uid, at=now))
             self._repeated_at[uid] = now
+
+    def _note_healed(self, header: ObjectHeader, sha256: str) -> None:
+        """Note that an object came again whose file had been lost: its study waits for quiet once more."""
+        if header.made_here:
+            return
+        now = self.clock()
+        with self._additions.turn, writing(self.engine) as connection:
+            connection.execute(
+                update(instance).where(_SAME_UID, instance.c.sha256 == sha256).values(received_at=now),
+                {"uid": header.sop_instance_uid},
+            )
+            connection.execute(insert(repeat).values(study_instance_uid=header.study_instance_uid, at=now))
 
     def _knows(self, sop_instance_uid: str, sha256: str) -> bool:
         with reading(self.engine) as connection:

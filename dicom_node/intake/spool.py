@@ -97,6 +97,12 @@ def relative_path(study_instance_uid: str, sop_instance_uid: str, sha256: str) -
     return f"spool/{shelf}/{study}/{sop_instance}-{sha256[:DIGEST_DIGITS]}.dcm"
 
 
+def aside(path: str) -> str:
+    """Return where a damaged file of the spool is put aside, for a person to look at."""
+    study, name = path.split("/")[-2:]
+    return f"spool/aside/{study}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredFile:
     """A file of the spool, as its own meta information describes it."""
@@ -232,8 +238,7 @@ class Spool:
 
     def put_aside(self, path: str) -> None:
         """Move a damaged file out of the way, keeping it."""
-        study, name = path.split("/")[-2:]
-        self.files_in.move(path, f"spool/aside/{study}/{name}")
+        self.files_in.move(path, aside(path))
 
     @contextmanager
     def opened(self, path: str) -> Iterator[tuple[StoredFile, BinaryIO]]:

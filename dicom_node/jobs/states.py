@@ -42,6 +42,7 @@ class RevisionEvent(StrEnum):
     JOB_STARTED = "job started"
     JOB_RELEASED = "job released"
     INPUT_REFUSED = "input refused"
+    INPUT_DAMAGED = "input damaged on this node's disk"
     OUTLINES_DOUBTFUL = "outlines doubtful"
     REVIEW_RELEASED = "released in review"
     REVIEW_REJECTED = "rejected in review"
@@ -67,12 +68,14 @@ REVISION_TRANSITIONS: dict[tuple[Revision, RevisionEvent], Revision] = {
     (_R.COMPLETE, _E.RULE_FORECASTS): _R.QUEUED,
     (_R.COMPLETE, _E.RULE_IGNORES): _R.IGNORED,
     (_R.COMPLETE, _E.RULE_HOLDS): _R.HELD,
+    (_R.COMPLETE, _E.INPUT_DAMAGED): _R.HELD,
     (_R.HELD, _E.RETRY): _R.COMPLETE,
     (_R.IGNORED, _E.RETRY): _R.COMPLETE,
     (_R.QUEUED, _E.JOB_STARTED): _R.RUNNING,
     (_R.RUNNING, _E.JOB_STARTED): _R.RUNNING,
     (_R.RUNNING, _E.JOB_RELEASED): _R.QUEUED,
     (_R.RUNNING, _E.INPUT_REFUSED): _R.REFUSED,
+    (_R.RUNNING, _E.INPUT_DAMAGED): _R.HELD,
     (_R.RUNNING, _E.OUTLINES_DOUBTFUL): _R.REVIEW,
     (_R.REVIEW, _E.REVIEW_RELEASED): _R.QUEUED,
     (_R.REVIEW, _E.REVIEW_REJECTED): _R.REFUSED,

@@ -30,7 +30,12 @@ HOUR_S = 3600.0
 AFTER_FAILURE_S = 60.0
 """Before a message that no channel took is tried again."""
 ECHO_EVERY_S = 60.0
-JOB_ENDS = (RevisionEvent.JOB_DONE, RevisionEvent.JOB_FAILED, RevisionEvent.INPUT_REFUSED)
+JOB_ENDS = (
+    RevisionEvent.JOB_DONE,
+    RevisionEvent.JOB_FAILED,
+    RevisionEvent.INPUT_REFUSED,
+    RevisionEvent.INPUT_DAMAGED,
+)
 
 Found = Iterable[tuple[str, str]]
 """Subject and text of what holds; one condition may hold for several subjects."""
@@ -247,7 +252,8 @@ class AlertService:
         now = self.looked.clock()
         while self._sent_at and now - self._sent_at[0] >= HOUR_S:
             self._sent_at.popleft()
-        return now >= self._not_before and len(self._sent_at) < self.looked.settings.alerts.maximum_per_hour
+        waits = 0 < self._not_before - now < AFTER_FAILURE_S + 1  # further ahead: the clock was set back
+        return not waits and len(self._sent_at) < self.looked.settings.alerts.maximum_per_hour
 
     def _tell(self, alerts: Alerts, message: Message) -> None:
         for notice in message.raised:

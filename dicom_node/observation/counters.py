@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.database import reading, writing
 from dicom_node.observation.tables import counter, prepare_observation
+from dicom_node.repeating import repeated
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +104,6 @@ def flushing(
         Called before each writing: notes what is so at the moment.
     """
     prepare_observation(database)
-    over = threading.Event()
 
     def flush() -> None:
         before()
@@ -116,15 +116,8 @@ def flushing(
             tally.give_back(counts)
             _log.warning("counts could not be written now")
 
-    def run() -> None:
-        while not over.wait(every_s):
-            flush()
-
-    thread = threading.Thread(target=run, name="counters", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated("counters", flush, every_s):
+            yield
     finally:
-        over.set()
-        thread.join()
         flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dicom_node.clock import Clock
 from dicom_node.database import reading, writing
 from dicom_node.observation.tables import heartbeat, prepare_observation
+from dicom_node.repeating import repeated
 
 _log = logging.getLogger(__name__)
 
@@ -113,23 +113,18 @@ def _owner(role: str, host: str, process: int) -> str:
 def signs_of_life(database: sa.Engine, clock: Clock, role: str) -> Iterator[None]:
     """Give a sign of life every few seconds until the block ends, in a thread of its own."""
     beats, host, process = Heartbeats(database, clock), socket.gethostname(), os.getpid()
-    over = threading.Event()
 
-    def run() -> None:
-        while not over.is_set():
-            try:
-                beats.beat(role, host, process)
-            except SQLAlchemyError:
-                _log.warning("no sign of life could be written")
-            over.wait(BEAT_EVERY_S)
+    def beat() -> None:
+        try:
+            beats.beat(role, host, process)
+        except SQLAlchemyError:
+            _log.warning("no sign of life could be written")
 
-    thread = threading.Thread(target=run, name="signs of life", daemon=True)
-    thread.start()
+    beat()
     try:
-        yield
+        with repeated("signs of life", beat, BEAT_EVERY_S):
+            yield
     finally:
-        over.set()
-        thread.join()
         try:
             beats.stop(role, host, process)
         except SQLAlchemyError:

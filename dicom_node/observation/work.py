@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_node.errors import PermanentError
+from dicom_node.errors import DamagedFile, PermanentError
 from dicom_node.observation.counters import Key, write_counts
 from dicom_node.observation.tables import prepare_observation
 from inference.errors import (
@@ -40,6 +40,7 @@ REASONS: tuple[tuple[type[Exception], str], ...] = (
     (RejectedInput, "input not suitable"),
     (ModelError, "model failed"),
     (ReportingError, "report failed"),
+    (DamagedFile, "input damaged"),
     (PermanentError, "node failed"),
 )
 """Class of an error to its label; the first match wins."""

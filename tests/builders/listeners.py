@@ -65,17 +65,24 @@ class ListenerProcess:
         return self.process.wait(30)
 
 
-def start_listener(config: Path, data_dir: Path, before: tuple[str, ...] = ()) -> ListenerProcess:
+LISTENER = ("dicom_node.network.scp",)
+
+
+def start_listener(
+    config: Path, data_dir: Path, before: tuple[str, ...] = (), module: tuple[str, ...] = LISTENER
+) -> ListenerProcess:
     """Start a listener process and wait until it listens.
 
     Parameters
     ----------
     before : tuple of str
         A program to run it under, with its arguments.
+    module : tuple of str
+        What is run as a program, with arguments before the configuration.
     """
     port_file(data_dir).unlink(missing_ok=True)
     log = data_dir.with_suffix(".log")
-    command = [*before, sys.executable, "-m", "dicom_node.network.scp", "--config", str(config)]
+    command = [*before, sys.executable, "-m", *module, "--config", str(config)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TCP_NODELAY": "1"}
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=environment)

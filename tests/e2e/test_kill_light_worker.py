@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _node(data_dir: Path, studies: int) -> Node:
+def light_node(data_dir: Path, studies: int) -> Node:
     at_once = AssemblySettings(series_quiet_period_s=0, study_quiet_period_s=0)
     node = Node(data_dir, system_clock, assembly=at_once, jobs=JOBS)
     node.receive(ct_slice(f"1.2.9.{n}", f"1.2.9.{n}.1", rows=16) for n in range(1, studies + 1))
@@ -61,14 +61,14 @@ def _job_states(node: Node) -> set[str]:
         return {row.state for row in connection.execute(job.select())}
 
 
-def _finish(node: Node) -> None:
+def finish(node: Node) -> None:
     with _worker(node) as worker:
         until(lambda: _all_done(node), within_s=60)
         worker.terminate()
         worker.wait(30)
 
 
-def _check(node: Node) -> None:
+def check(node: Node) -> None:
     with reading(node.database) as connection:
         rows = connection.execute(result_object.select()).all()
     assert len(rows) == FILES * len(node.revisions())
@@ -84,14 +84,14 @@ def _check(node: Node) -> None:
 def _one_run(data_dir: Path, seed: int) -> int:
     """Kill a worker at a random point, let another finish; return how many attempts were lost."""
     chance = random.Random(seed)
-    node = _node(data_dir, 3)
+    node = light_node(data_dir, 3)
     with _worker(node) as worker:
         until(lambda: _attempts(node) > 0)
         threading.Event().wait(chance.uniform(0, 3 * FILES * 0.03))
         worker.kill()
         worker.wait()
-    _finish(node)
-    _check(node)
+    finish(node)
+    check(node)
     return _attempts(node) - 3
 
 
@@ -121,15 +121,15 @@ def _stop_outside_a_transaction(node: Node, worker: subprocess.Popen[bytes]) -> 
 
 
 def test_a_stalled_worker_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
-    node = _node(tmp_path, 1)
+    node = light_node(tmp_path, 1)
     with _worker(node, pause_s=0.3) as stalled:
         until(lambda: node.states() == ["RUNNING"])
         until(lambda: _stop_outside_a_transaction(node, stalled))
         assert node.states() == ["RUNNING"]
-        _finish(node)
+        finish(node)
         accepted = node.revisions()[0].fence
         stalled.send_signal(signal.SIGCONT)
         stalled.terminate()
         assert stalled.wait(30) == 0
-    _check(node)
+    check(node)
     assert node.revisions()[0].fence == accepted
