@@ -85,12 +85,9 @@ class ClockWatch:
     def step(self) -> None:
         """Look at both clocks; the first time, times are brought back in any case."""
         now = self.clock()
-        offset = now - self.elapsed()
-        if self._offset is not None and offset >= self._offset - TOLERANCE_S:
-            self._offset = max(offset, self._offset)
+        before, self._offset = self._offset, now - self.elapsed()
+        if before is not None and self._offset >= before - TOLERANCE_S:
             return
-        was_set_back = self._offset is not None
         changed = bring_back(self.database, self.settings, now)
-        self._offset = offset
-        if was_set_back or changed:
+        if before is not None or changed:
             _log.warning("the clock was set back; %d times that lay ahead are brought back", changed)

@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
@@ -46,7 +47,8 @@ class LocalStore:
         try:
             self._put(temporary, self._path(key), parts)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that became read-only; what is left is swept at the next start
+                temporary.unlink(missing_ok=True)
             if error.errno not in _NO_ROOM:
                 raise
             raise OutOfRoom(f"the disk refused the file: {os.strerror(error.errno or 0)}") from error

@@ -6,6 +6,10 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
+
+from pydicom.dataset import Dataset
+from pydicom.filewriter import dcmwrite
 
 VERIFICATION = b"1.2.840.10008.1.1"
 CT = b"1.2.840.10008.5.1.4.1.1.2"
@@ -72,6 +76,24 @@ def c_store_rq(sop_instance_uid: bytes, message_id: int = 1) -> bytes:
         )
     )
     return p_data(3, command_set(body))
+
+
+IMPLICIT_DATA = 15_000
+
+
+def implicit(ds: Dataset) -> bytes:
+    """Encode a data set as the raw peers' one presentation context says."""
+    buffer = BytesIO()
+    dcmwrite(buffer, Dataset(ds), implicit_vr=True, little_endian=True, enforce_file_format=False)
+    return buffer.getvalue()
+
+
+def store_pdus(ds: Dataset) -> bytes:
+    """Return the whole C-STORE of a data set."""
+    data = implicit(ds)
+    parts = [data[k : k + IMPLICIT_DATA] for k in range(0, len(data), IMPLICIT_DATA)]
+    body = b"".join(p_data(2 if n == len(parts) else 0, part) for n, part in enumerate(parts, 1))
+    return c_store_rq(str(ds.SOPInstanceUID).encode()) + body
 
 
 @contextmanager

@@ -11,13 +11,10 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from sqlalchemy import select
@@ -32,28 +29,11 @@ from tests.builders.network_namespaces import THEIRS as THEIR_ADDRESS
 from tests.builders.network_namespaces import second_machine
 from tests.builders.orthanc import Orthanc, free_port
 from tests.builders.outboxes import OURS, Delivery, orthanc_peer
-from tests.builders.raw_peers import associate_rq, c_store_rq, connected, p_data, pdu, read_one_pdu, status_of
+from tests.builders.raw_peers import associate_rq, connected, pdu, read_one_pdu, status_of, store_pdus
 from tests.builders.waiting import until
 from tests.conftest import DrivenClock
 
 pytestmark = pytest.mark.e2e
-
-IMPLICIT_DATA = 15_000
-
-
-def implicit(ds: Dataset) -> bytes:
-    """Encode a data set as the raw peers' one presentation context says."""
-    buffer = BytesIO()
-    dcmwrite(buffer, Dataset(ds), implicit_vr=True, little_endian=True, enforce_file_format=False)
-    return buffer.getvalue()
-
-
-def store_pdus(ds: Dataset) -> bytes:
-    """Return the whole C-STORE of a data set."""
-    data = implicit(ds)
-    parts = [data[k : k + IMPLICIT_DATA] for k in range(0, len(data), IMPLICIT_DATA)]
-    body = b"".join(p_data(2 if n == len(parts) else 0, part) for n, part in enumerate(parts, 1))
-    return c_store_rq(str(ds.SOPInstanceUID).encode()) + body
 
 
 def kept(data_dir: Path) -> set[str]:

@@ -1,0 +1,189 @@
+"""A disk that is full or read-only, a database that is locked, a clock that jumps: under real processes."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from pydicom.dataset import Dataset
+
+from dicom_node.clock import system_clock
+from dicom_node.database import database_file, open_database
+from dicom_node.jobs.ledger import Ledger
+from tests.builders.dicom_files import ct_series
+from tests.builders.disks import inside, make_larger, make_read_only, make_writable, own_disk
+from tests.builders.jumping_clock import set_clock
+from tests.builders.listeners import LISTENER, ListenerProcess, listener_config, start_listener
+from tests.builders.raw_peers import (
+    VERIFICATION,
+    associate_rq,
+    c_echo_rq,
+    connected,
+    read_one_pdu,
+    status_of,
+    store_pdus,
+)
+from tests.builders.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = "1.2.9.1"
+STORED, OUT_OF_RESOURCES = 0x0000, 0xA700
+
+
+def statuses(port: int, slices: list[Dataset]) -> list[int]:
+    """Send over one association; return the status of each object."""
+    found = []
+    with connected(port, within_s=60) as connection:
+        connection.sendall(associate_rq())
+        read_one_pdu(connection)
+        for ds in slices:
+            connection.sendall(store_pdus(ds))
+            found.append(status_of(read_one_pdu(connection)[1]))
+    return found
+
+
+def _has_part(listener: ListenerProcess) -> bool:
+    incoming = listener.data_dir / "spool" / "incoming"
+    return bool(inside(listener.process.pid, "find", str(incoming), "-type", "f").strip())
+
+
+def _kept(listener: ListenerProcess) -> int:
+    found = inside(listener.process.pid, "find", str(listener.data_dir / "spool"), "-name", "*.dcm")
+    return len(found.splitlines())
+
+
+@contextmanager
+def _listener_on_its_own_disk(tmp_path: Path, size_mib: int) -> Iterator[ListenerProcess]:
+    data_dir = tmp_path / "data"
+    before = own_disk(data_dir, size_mib)
+    config = listener_config(data_dir)
+    reported = tmp_path / "port"
+    # The port file is on the other disk; this machine sees it through the process.
+    listener = _start_inside(config, data_dir, before, reported)
+    try:
+        yield listener
+    finally:
+        if listener.process.poll() is None:
+            listener.process.send_signal(signal.SIGTERM)
+            listener.process.wait(30)
+
+
+def _start_inside(config: Path, data_dir: Path, before: tuple[str, ...], reported: Path) -> ListenerProcess:
+    log = data_dir.with_suffix(".log")
+    command = [*before, sys.executable, "-m", "dicom_node.network.scp", "--config", str(config)]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    listener = ListenerProcess(data_dir, process, log)
+    until(lambda: process.poll() is not None or " listens on port " in log.read_text(), within_s=60)
+    assert process.poll() is None, log.read_text()[-2000:]
+    reported.write_text(log.read_text().partition(" listens on port ")[2].split()[0].strip('",}'))
+    return listener
+
+
+def _port(tmp_path: Path) -> int:
+    return int((tmp_path / "port").read_text())
+
+
+def test_a_disk_that_is_full_and_gets_more_room(tmp_path: Path) -> None:
+    """Out of resources, again and again, with nothing half written; what did fit stays; then all is taken."""
+    slices = ct_series(40, STUDY, "1.2.9.1.1", rows=256)
+    with _listener_on_its_own_disk(tmp_path, size_mib=3) as listener:
+        first = statuses(_port(tmp_path), slices)
+        fitted = first.count(STORED)
+        assert set(first) == {STORED, OUT_OF_RESOURCES}
+        assert first == [STORED] * fitted + [OUT_OF_RESOURCES] * (len(slices) - fitted)
+        assert _kept(listener) - fitted in (0, 1), "a file whose row did not fit is no loss"
+        assert not _has_part(listener)
+        assert listener.process.poll() is None
+        make_larger(listener.process.pid, listener.data_dir, 64)
+        assert statuses(_port(tmp_path), slices) == [STORED] * len(slices)
+        assert _kept(listener) == len(slices)
+
+
+def test_a_disk_that_becomes_read_only(tmp_path: Path) -> None:
+    """Out of resources while it lasts; the service answers, and takes everything when it is over."""
+    slices = ct_series(6, STUDY, "1.2.9.1.1", rows=64)
+    with _listener_on_its_own_disk(tmp_path, size_mib=64) as listener:
+        port = _port(tmp_path)
+        assert statuses(port, slices[:2]) == [STORED] * 2
+        make_read_only(listener.process.pid, listener.data_dir / "spool")
+        assert statuses(port, slices[2:]) == [OUT_OF_RESOURCES] * 4
+        assert statuses(port, slices[:2]) == [STORED] * 2, "what is there is there"
+        make_writable(listener.process.pid, listener.data_dir / "spool")
+        assert statuses(port, slices) == [STORED] * 6
+        assert _kept(listener) == 6
+
+
+def test_a_database_that_is_locked(tmp_path: Path) -> None:
+    """An object waits for its row: nothing is acknowledged before, and C-ECHO is answered all the while."""
+    data_dir = tmp_path / "data"
+    listener = start_listener(listener_config(data_dir), data_dir)
+    slices = ct_series(4, STUDY, "1.2.9.1.1", rows=64)
+    answered: list[int] = []
+    try:
+        assert statuses(listener.port, slices[:1]) == [STORED]
+        locker = sqlite3.connect(database_file(data_dir), isolation_level=None)
+        locker.execute("BEGIN EXCLUSIVE")
+        sender = threading.Thread(target=lambda: answered.extend(statuses(listener.port, slices[1:])))
+        sender.start()
+        sender.join(3)
+        assert sender.is_alive()
+        assert answered == []
+        began = time.monotonic()
+        with connected(listener.port) as connection:
+            connection.sendall(associate_rq(abstract=VERIFICATION))
+            read_one_pdu(connection)
+            connection.sendall(c_echo_rq())
+            assert status_of(read_one_pdu(connection)[1]) == STORED
+        assert time.monotonic() - began < 1
+        locker.execute("ROLLBACK")
+        locker.close()
+        sender.join(60)
+        assert answered == [STORED] * 3
+    finally:
+        assert listener.stop() == 0
+
+
+# --- a clock that jumps -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jump_s", [-7200, 7200])
+def test_the_clock_jumps_while_a_study_arrives(tmp_path: Path, jump_s: int) -> None:
+    """The node goes on: one revision of all slices, complete when it was quiet, and routed."""
+    offset = tmp_path / "offset"
+    set_clock(offset, 0)
+    clock = ("tests.builders.jumping_clock", str(offset))
+    data_dir = tmp_path / "data"
+    config = listener_config(data_dir)
+    content = yaml.safe_load(config.read_text())
+    content["assembly"] = {"series_quiet_period_s": 3, "study_quiet_period_s": 3}
+    content["rules"] = [{"name": "none", "when": "true", "action": "ignore", "reason": "a test"}]
+    config.write_text(yaml.safe_dump(content))
+    slices = ct_series(6, STUDY, "1.2.9.1.1", rows=32)
+    listener = start_listener(config, data_dir, module=(*clock, *LISTENER))
+    ledger = Ledger(open_database(data_dir), system_clock)
+    steward = [sys.executable, "-m", *clock, "dicom_node.processes", "steward", "--config", str(config)]
+    with subprocess.Popen(steward, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert statuses(listener.port, slices[:3]) == [STORED] * 3
+            until(lambda: [str(r.state) for r in ledger.revisions()] == ["RECEIVING"], within_s=60)
+            set_clock(offset, jump_s)
+            assert statuses(listener.port, slices[3:]) == [STORED] * 3
+            until(lambda: [str(r.state) for r in ledger.revisions()][-1] == "IGNORED", within_s=60)
+            assert len(ledger.inputs(STUDY)) == 6
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
+            assert listener.stop() == 0
+            ledger.database.dispose()
