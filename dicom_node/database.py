@@ -39,6 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import OperationalError
 
+from dicom_node.database_columns import add_missing_columns
 from dicom_node.database_connections import (
     check_durable,
     first_line,
@@ -46,6 +47,7 @@ from dicom_node.database_connections import (
     sqlite_engine,
 )
 from dicom_node.errors import ConfigurationError
+from dicom_node.jobs.engine import DEFAULT_QUEUE
 
 if TYPE_CHECKING:
     from dicom_node.settings import NodeSettings
@@ -121,6 +123,7 @@ job = Table(
     Column("key", String(128), nullable=False, unique=True, doc="deduplication key"),
     Column("payload", Text, nullable=False, doc="JSON"),
     Column("priority", Integer, nullable=False, default=50),
+    Column("queue", String(32), nullable=False, server_default=DEFAULT_QUEUE),
     Column("state", String(16), nullable=False, doc="ready, running, done, dead, cancelled"),
     Column("run_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
@@ -269,6 +272,7 @@ def open_database(data_dir: Path, url: str = "") -> Engine:
         # Processes that start at once take turns here, so that each table is made once.
         with writing(engine) as connection:
             metadata.create_all(connection)
+            add_missing_columns(connection, metadata)
             check_durable(connection)
     except OperationalError as error:
         engine.dispose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator, model_validator
@@ -17,6 +17,7 @@ from pydantic import Field, IPvAnyNetwork, ValidationError, field_validator, mod
 import dicom_node
 from dicom_node.batch.settings import BatchSettings
 from dicom_node.errors import ConfigurationError
+from dicom_node.jobs.engine import DEFAULT_QUEUE
 from dicom_node.operation_settings import (
     AlertSettings,
     AuditSettings,
@@ -30,6 +31,8 @@ from inference.clinical_settings import ClinicalSettings
 from inference.model_settings import ModelSettings
 from inference.settings import Frozen, Months, PipelineSettings, Regimen, SegmentationLimits
 
+Queue = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+"""Name of a queue of jobs."""
 AETitle = str
 """1 to 16 printable ASCII characters without backslash, not only spaces (PS3.5 table 6.2-1)."""
 
@@ -111,6 +114,7 @@ class JobSettings(Frozen):
     maximum_attempts: int = Field(5, ge=1)
     backoff_s: tuple[float, ...] = (5.0, 30.0, 120.0, 600.0)
     time_limit_s: float = Field(1800.0, gt=0)
+    queues: tuple[Queue, ...] = Field((), description="the workers of this machine serve; empty: all")
 
     @model_validator(mode="after")
     def _check(self) -> JobSettings:
@@ -159,6 +163,9 @@ class Rule(Frozen):
     outputs: tuple[Outputs, ...] = tuple(Outputs)
     send_to: tuple[str, ...] = Field((), description="peer names; empty sends back to the sender")
     priority: int = Field(50, ge=0, le=100)
+    queue: Queue = Field(
+        DEFAULT_QUEUE, description="workers whose jobs.queues names it, or is empty, take it"
+    )
 
 
 class ReviewSettings(Frozen):

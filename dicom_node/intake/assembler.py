@@ -23,7 +23,7 @@ from dicom_node.intake import assembly
 from dicom_node.intake.assembly import Arrivals, Complete, Confirm, Fetch, Hold, PacsSeries, SeriesArrival
 from dicom_node.intake.damaged import SEND_AGAIN, put_damaged_aside
 from dicom_node.jobs.engine import Engine
-from dicom_node.jobs.ledger import Ledger, RevisionRow
+from dicom_node.jobs.ledger import Ledger, Plan, RevisionRow
 from dicom_node.jobs.states import Revision, RevisionEvent
 from dicom_node.routing.facts import study_facts
 from dicom_node.routing.rules import Decision, Router
@@ -109,7 +109,8 @@ class Assembler:
         for row in self.ledger.revisions([Revision.COMPLETE]):
             self._route(row)
         for row in self.ledger.revisions([Revision.QUEUED]):
-            self.engine.put(row.job_key, {"revision_id": row.id}, row.priority)
+            queue = Plan.from_json(row.plan).queue
+            self.engine.put(row.job_key, {"revision_id": row.id}, row.priority, queue)
         self._fail_dead_jobs()
 
     # -------------------------------------------------------------- what came

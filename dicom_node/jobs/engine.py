@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+DEFAULT_QUEUE = "default"
+
 
 class JobState(StrEnum):
     """States of a job inside the engine."""
@@ -67,8 +69,11 @@ and goes on to the caller of `Engine.run_one`.
 class Engine(Protocol):
     """Runs jobs, each known by a key that is never used twice."""
 
-    def put(self, key: str, payload: Mapping[str, Any], priority: int) -> bool:
-        """Add a job; False (and nothing done) when the key is known. Higher priorities run first."""
+    def put(self, key: str, payload: Mapping[str, Any], priority: int, queue: str = DEFAULT_QUEUE) -> bool:
+        """Add a job; False (and nothing done) when the key is known. Higher priorities run first.
+
+        Only workers that serve its queue run it (`JobSettings.queues`).
+        """
         ...
 
     def run_one(self, handler: Handler) -> bool:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from dicom_node.clock import Clock
 from dicom_node.database import audit, instance, reading, result_object, revision, study, writing
 from dicom_node.errors import ConfigurationError, LeaseLost
+from dicom_node.jobs.engine import DEFAULT_QUEUE
 from dicom_node.jobs.states import (
     OBJECT_TRANSITIONS,
     ObjectEvent,
@@ -42,6 +43,7 @@ class Plan:
     outputs: tuple[str, ...] = ()
     send_to: tuple[str, ...] = ()
     priority: int = 50
+    queue: str = DEFAULT_QUEUE
 
     def to_json(self) -> str:
         """Return the plan as JSON."""

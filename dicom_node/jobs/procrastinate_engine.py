@@ -31,10 +31,9 @@ from dicom_node.clock import Clock
 from dicom_node.database import reading
 from dicom_node.errors import LeaseLost, TransientError
 from dicom_node.jobs.attempt import Renewal, renewed
-from dicom_node.jobs.engine import Handler, Job, JobStatus, Report
+from dicom_node.jobs.engine import DEFAULT_QUEUE, Handler, Job, JobStatus, Report
 from dicom_node.jobs.procrastinate_queue import (
     OPEN_STATUS,
-    QUEUE,
     TASK,
     call,
     changing,
@@ -88,7 +87,7 @@ class ProcrastinateEngine:
 
     # -------------------------------------------------------------- the queue
 
-    def put(self, key: str, payload: Mapping[str, Any], priority: int) -> bool:
+    def put(self, key: str, payload: Mapping[str, Any], priority: int, queue: str = DEFAULT_QUEUE) -> bool:
         """Add a job unless its key is known: our row and Procrastinate's are one transaction."""
         row = {"key": key, "payload": json.dumps(payload, sort_keys=True), "priority": priority}
         add = postgresql.insert(queued_job).values(created_at=now_s(), **row).on_conflict_do_nothing()
@@ -96,7 +95,7 @@ class ProcrastinateEngine:
             if connection.execute(add.returning(queued_job.c.key)).first() is None:
                 return False
             task = self._app.configure_task(
-                TASK, queue=QUEUE, priority=priority, connection=driver(connection)
+                TASK, queue=queue, priority=priority, connection=driver(connection)
             )
             connection.execute(
                 sa.update(queued_job)
@@ -172,7 +171,9 @@ class ProcrastinateEngine:
         self._recover()
         with changing(self.database) as connection:
             worker_id = call(connection, "register_worker").scalar_one()
-            row = call(connection, "fetch_job", queues=[QUEUE], worker_id=worker_id).one()
+            row = call(
+                connection, "fetch_job", queues=list(self.settings.queues) or None, worker_id=worker_id
+            ).one()
             if row.id is None:
                 connection.rollback()  # and with it the worker
                 return None
@@ -275,7 +276,7 @@ class ProcrastinateEngine:
 
     def _recover(self) -> None:
         """Pass on the jobs on Procrastinate's list of stalled ones, or end them after the last attempt."""
-        stale = {"seconds_since_heartbeat": self.settings.lease_s, "queue": QUEUE, "task_name": None}
+        stale = {"seconds_since_heartbeat": self.settings.lease_s, "queue": None, "task_name": None}
         with changing(self.database) as connection:
             stalled = call(connection, "select_stalled_jobs_by_heartbeat", **stale).all()
         for row in stalled:

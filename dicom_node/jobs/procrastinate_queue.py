@@ -17,7 +17,7 @@ from dicom_node.database import Number, metadata, writing
 from dicom_node.errors import TransientError
 from dicom_node.jobs.engine import JobState, JobStatus
 
-QUEUE, TASK = "hepatocast", "revision"
+TASK = "revision"
 
 queued_job = sa.Table(
     "queued_job",

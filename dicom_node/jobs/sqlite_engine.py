@@ -20,7 +20,7 @@ from dicom_node.clock import Clock
 from dicom_node.database import job, reading, writing
 from dicom_node.errors import LeaseLost, TransientError
 from dicom_node.jobs.attempt import Renewal, renewed
-from dicom_node.jobs.engine import Handler, Job, JobState, JobStatus, Report
+from dicom_node.jobs.engine import DEFAULT_QUEUE, Handler, Job, JobState, JobStatus, Report
 from dicom_node.settings import JobSettings
 
 _log = logging.getLogger(__name__)
@@ -84,12 +84,13 @@ class SqliteEngine:
     owner: str
     overtime: Callable[[], None] = lambda: None
 
-    def put(self, key: str, payload: Mapping[str, Any], priority: int) -> bool:
+    def put(self, key: str, payload: Mapping[str, Any], priority: int, queue: str = DEFAULT_QUEUE) -> bool:
         """Add a job unless its key is known."""
         row = {
             "key": key,
             "payload": json.dumps(payload, sort_keys=True),
             "priority": priority,
+            "queue": queue,
             "state": JobState.READY,
             "run_at": self.clock(),
         }
@@ -153,11 +154,15 @@ class SqliteEngine:
             dead = connection.execute(sa.select(job).where(job.c.state == JobState.DEAD))
             return tuple(_status(row) for row in dead)
 
+    def _served(self) -> sa.ColumnElement[bool]:
+        queues = self.settings.queues
+        return job.c.queue.in_(queues) if queues else sa.true()
+
     def _take(self) -> tuple[_Lease, Job] | None:
         now = self.clock()
         query = (
             sa.select(job)
-            .where(_due(now), job.c.attempts < self.settings.maximum_attempts)
+            .where(_due(now), self._served(), job.c.attempts < self.settings.maximum_attempts)
             .order_by(job.c.priority.desc(), job.c.id)
             .limit(1)
         )

@@ -122,6 +122,7 @@ class Router:
             outputs=tuple(str(o) for o in rule.outputs),
             send_to=send_to,
             priority=rule.priority,
+            queue=rule.queue,
         )
         return Decision(Action.FORECAST, rule.name, "", plan, tried)
 

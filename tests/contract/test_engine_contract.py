@@ -75,6 +75,35 @@ def test_higher_priority_runs_first_and_equals_in_order(workers: Workers) -> Non
     assert _keys_run(engine) == ["urgent", "first", "second", "low"]
 
 
+def test_a_worker_takes_jobs_of_the_queues_that_it_serves(workers: Workers) -> None:
+    engine = workers("any")
+    engine.put("cpu", {}, 50)
+    engine.put("gpu", {}, 90, "gpu")
+    engine.put("other", {}, 70, "other")
+    assert _keys_run(workers("a", SETTINGS.model_copy(update={"queues": ("gpu", "none")}))) == ["gpu"]
+    assert _keys_run(workers("b", SETTINGS.model_copy(update={"queues": ("default",)}))) == ["cpu"]
+    assert [s.key for s in engine.status()] == ["other"]
+    assert _keys_run(engine) == ["other"]
+
+
+def test_a_lost_job_goes_back_to_its_own_queue(workers: Workers, clock) -> None:
+    of_gpu = SETTINGS.model_copy(update={"queues": ("gpu",)})
+    gpu, other = (
+        workers("gpu", of_gpu),
+        workers("other", SETTINGS.model_copy(update={"queues": ("default",)})),
+    )
+    gpu.put("k", {}, 50, "gpu")
+
+    def killed(_job: Job, _report: Report) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run_one(killed)
+    clock.advance(11.0)
+    assert _keys_run(other) == []
+    assert _keys_run(workers("second", of_gpu)) == ["k"]
+
+
 def test_the_payload_comes_back(workers: Workers) -> None:
     engine = workers("a")
     engine.put("k", {"revision_id": 7, "text": "ü"}, 50)

@@ -18,12 +18,15 @@ from dicom_node.database import (
     audit,
     has_database,
     instance,
+    job,
+    metadata,
     node_database,
     open_database,
     reading,
     study,
     writing,
 )
+from dicom_node.database_columns import add_missing_columns
 from dicom_node.database_connections import LOCK_WAIT_S, POSTGRESQL_OPTIONS
 from dicom_node.errors import ConfigurationError
 from dicom_node.jobs.ledger import Ledger
@@ -247,3 +250,23 @@ def _together(tasks: list) -> None:
     for thread in threads:
         thread.join(120)
     assert not errors
+
+
+def test_a_database_of_an_older_version_gets_what_it_lacks_and_keeps_its_rows(database: sa.Engine) -> None:
+    with writing(database) as connection:
+        connection.exec_driver_sql("ALTER TABLE job DROP COLUMN queue")
+        connection.exec_driver_sql(
+            "INSERT INTO job (key, payload, priority, state, run_at, attempts, error, progress, "
+            "progress_text) VALUES ('k', '{}', 50, 'ready', 0, 0, '', 0, '')"
+        )
+        assert add_missing_columns(connection, metadata) == ["job.queue"]
+        assert connection.execute(sa.select(job.c.key, job.c.queue)).all() == [("k", "default")]
+        assert add_missing_columns(connection, metadata) == []
+
+
+def test_a_column_that_no_row_can_do_without_is_said(database: sa.Engine) -> None:
+    with writing(database) as connection:
+        newer = sa.MetaData()
+        sa.Table("job", newer, sa.Column("id", sa.Integer), sa.Column("must", sa.Text, nullable=False))
+        with pytest.raises(ConfigurationError, match="job has no must"):
+            add_missing_columns(connection, newer)
