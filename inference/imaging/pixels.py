@@ -10,20 +10,9 @@ from pydicom.dataset import Dataset
 
 from inference.errors import PixelsUnreadable
 from inference.imaging.attributes import number
+from inference.imaging.decoding import UNDECODABLE
 from inference.imaging.limits import check_image
 from inference.results import SeriesVolume, StoredValues
-
-_UNDECODABLE = (
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-    AttributeError,
-    KeyError,
-    OSError,
-    EOFError,
-    TypeError,
-    MemoryError,
-)
 
 
 def stored_values(path: Path) -> StoredValues:
@@ -45,7 +34,7 @@ def stored_values(path: Path) -> StoredValues:
         syntax = dataset.file_meta.TransferSyntaxUID.name
         check_image(dataset)
         pixels = np.asarray(dataset.pixel_array)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PixelsUnreadable(
             f"an image cannot be decoded (transfer syntax {syntax}, {type(error).__name__})"
         ) from error

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from inference.case import Instance
 from inference.errors import GeometryError, PixelsUnreadable
 from inference.imaging.attributes import numbers, text
+from inference.imaging.decoding import UNDECODABLE
 from inference.imaging.limits import MAXIMUM_SEGMENTATION_PIXELS, check_claims
 from inference.imaging.segmentations import LABEL_MAP_SEGMENTATION_STORAGE
 from inference.results import Grid, Mask
@@ -26,10 +27,6 @@ COINCIDENCE = 0.1
 
 FRACTION_LIMIT = 0.5
 """Share of Maximum Fractional Value from which a pixel of a FRACTIONAL segmentation counts."""
-
-_UNDECODABLE = (
-    RuntimeError, NotImplementedError, ValueError, AttributeError, KeyError, OSError, EOFError, MemoryError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,7 @@ def segment_masks(
         dataset = pydicom.dcmread(instance.path)
         check_claims(dataset, MAXIMUM_SEGMENTATION_PIXELS)
         frames = np.asarray(dataset.pixel_array)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PixelsUnreadable("the segmentation cannot be decoded") from error
     frames = frames.reshape(-1, *frames.shape[-2:])
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or ()

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from scipy.fft import dctn
 from scipy.ndimage import zoom
 
 from inference.errors import PixelsUnreadable
+from inference.imaging.decoding import UNDECODABLE
 from inference.models.evidence import AngiogramEvidence
 from inference.results import FloatArray
 
@@ -43,18 +43,6 @@ _SEEN = (0.1, 0.3)
 _BOUND = 8.0
 _SCALE = 10.0
 """Opacities are around a tenth; vectors of about unit size are learned from most easily."""
-
-_UNDECODABLE = (
-    InvalidDicomError,
-    RuntimeError,
-    NotImplementedError,
-    ValueError,
-    AttributeError,
-    KeyError,
-    OSError,
-    EOFError,
-    TypeError,
-)
 
 
 def describe_angiographies(files: Iterable[Path]) -> AngiogramEvidence | None:
@@ -85,7 +73,7 @@ def read_run(path: Path) -> FloatArray:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         _check(header)
         pixels = np.asarray(pydicom.dcmread(path).pixel_array)
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         raise PixelsUnreadable(f"a run cannot be decoded ({type(error).__name__})") from error
     frames = pixels.reshape((-1, *pixels.shape[-2:])).astype(np.float64)
     if str(header.get("PhotometricInterpretation", "")) == "MONOCHROME1":

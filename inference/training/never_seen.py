@@ -43,7 +43,8 @@ def training_cohorts(metadata: Mapping[str, Any]) -> tuple[TrainedOn, ...]:
     found = [
         TrainedOn(str(c.get("name", "")), str(c.get("sha256", "")), str(c.get("left_out", ""))) for c in told
     ]
-    return tuple(c for c in found if c.sha256)
+    named = {c.sha256 for c in found if c.name}
+    return tuple(c for c in found if c.sha256 and (c.name or c.sha256 not in named))
 
 
 def never_seen(name_or_path: str, what: str, cohort: Cohort) -> tuple[BundleInfo, frozenset[str]]:
@@ -61,7 +62,7 @@ def never_seen(name_or_path: str, what: str, cohort: Cohort) -> tuple[BundleInfo
     ------
     ModelError
         The bundle is damaged, does not say what it was trained on, or was trained on a cohort of the same
-        name and another digest, such as the same patients under a former division.
+        name, or of none, and another digest, such as the same patients under a former division.
     """
     info, metadata = load_metadata(name_or_path)
     cohorts = training_cohorts(metadata)
@@ -75,10 +76,10 @@ def never_seen(name_or_path: str, what: str, cohort: Cohort) -> tuple[BundleInfo
     for trained in cohorts:
         if trained.sha256 == cohort.info.sha256:
             seen |= _read(cohort, trained)
-        elif trained.name == cohort.info.name:
+        elif trained.name in ("", cohort.info.name):
             raise ModelError(
-                f"the {what} {info.name} was trained on a cohort {trained.name} of another digest: the "
-                "patients may be the same, in another division; train it again"
+                f"the {what} {info.name} was trained on a cohort {trained.name or 'without a name'} of "
+                "another digest: the patients may be the same, in another division; train it again"
             )
     return info, everybody - seen
 

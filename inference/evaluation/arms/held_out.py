@@ -1,9 +1,4 @@
-"""Who was never seen: by the generator, by the image encoder, and by the survival models of other sets.
-
-A generator that saw a patient's true follow-up draws it from memory, and its images would pass for
-forecasts. So images of a patient come only from models that were trained without that patient, and what
-a bundle says of its training decides that, not a promise.
-"""
+"""Whom an evaluation is about: patients whom neither its models nor its other sets ever saw."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ from inference.bundle_store import load_metadata
 from inference.errors import ModelError, TrainingDataError
 from inference.results import BundleInfo
 from inference.training.cohort import Cohort, Split
-from inference.training.never_seen import training_cohorts
+from inference.training.never_seen import never_seen, training_cohorts
 
 _TELLS_APART = ("liver_ml", "baseline_total_ml", "os_months", "pfs_months")
 """Columns whose values together belong to one patient."""
@@ -24,8 +19,7 @@ _TELLS_APART = ("liver_ml", "baseline_total_ml", "os_months", "pfs_months")
 def check_never_seen(name_or_path: str, what: str, cohort: Cohort, external: Sequence[Cohort]) -> BundleInfo:
     """Return what a bundle is, after its metadata showed that it saw no patient of the evaluation.
 
-    Its training must have been on the cohort whose test patients are evaluated: training reads the
-    training and validation patients of a cohort and no others. Of external cohorts it must know nothing.
+    Those are the test patients of the cohort, which training never reads, and everybody of external cohorts.
 
     Parameters
     ----------
@@ -35,21 +29,11 @@ def check_never_seen(name_or_path: str, what: str, cohort: Cohort, external: Seq
     Raises
     ------
     ModelError
-        The bundle is damaged, does not say what it was trained on, was trained on another cohort, or on an
-        external one.
+        As `never_seen` says, or the bundle was trained on an external cohort.
     """
-    info, metadata = load_metadata(name_or_path)
+    info, _ = never_seen(name_or_path, what, cohort)
+    _, metadata = load_metadata(name_or_path)
     known = {trained.sha256 for trained in training_cohorts(metadata)}
-    if not known:
-        raise ModelError(
-            f"the {what} {info.name} does not say on which cohorts it was trained, so nobody can tell that "
-            "it never saw the test patients"
-        )
-    if cohort.info.sha256 not in known:
-        raise ModelError(
-            f"the {what} {info.name} was trained on other cohorts than {cohort.info.name}: whether it saw "
-            "its test patients cannot be told; give the cohort that it was trained on"
-        )
     for other in external:
         if other.info.sha256 in known:
             raise ModelError(

@@ -175,14 +175,17 @@ def told(bundle, **more):
 
 def test_a_bundle_must_say_that_it_never_saw_the_patients(plain_bundle):
     ours, other = planted(4).cohort, planted(4, seed=1, name="other").cohort
-    for said in ({"cohorts": [{"sha256": "planted"}]}, {"cohort_sha256": "planted"}):
-        info = check_never_seen(told(plain_bundle, **said), "generator", ours, [other])
-        assert info.name == "small encoder"
+    named = {"name": "planted", "sha256": "planted"}
+    info = check_never_seen(told(plain_bundle, cohorts=[named]), "generator", ours, [other])
+    assert info.name == "small encoder"
+    elsewhere = {"name": "elsewhere", "sha256": "elsewhere"}
+    assert check_never_seen(told(plain_bundle, cohorts=[elsewhere]), "generator", ours, [other]) == info
+    assert check_never_seen(told(plain_bundle, cohort_sha256="planted"), "generator", ours, []) == info
     with pytest.raises(ModelError, match="does not say on which cohorts"):
         check_never_seen(told(plain_bundle), "generator", ours, [])
-    with pytest.raises(ModelError, match="trained on other cohorts than planted"):
+    with pytest.raises(ModelError, match="a cohort without a name of another digest"):
         check_never_seen(told(plain_bundle, cohort_sha256="else"), "generator", ours, [])
-    both = [{"sha256": "planted"}, {"sha256": "other"}]
+    both = [named, {"name": "other", "sha256": "other"}]
     with pytest.raises(ModelError, match="trained on other, which is no external set"):
         check_never_seen(told(plain_bundle, cohorts=both), "generator", ours, [other])
 
