@@ -51,7 +51,7 @@ class LabelValues:
 class CaseFiles:
     """Where a case lies; `label` is None where the truth is a segmentation object among the images.
 
-    `phase` is as the table has it, and empty where it says nothing.
+    `name` and `phase` are as the table has them; without a table `name` is from `case_folders`.
     """
 
     name: str
@@ -112,13 +112,22 @@ def _from_table(table: Path, modality: str) -> tuple[CaseFiles, ...]:
     return tuple(found)
 
 
+def case_folders(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the folders of cases, named by their place in the order of their names.
+
+    What a site calls its folders may be the name of a patient, and stays out of messages and reports.
+    """
+    for number, case in enumerate(sorted(p for p in folder.iterdir() if p.is_dir()), 1):
+        yield f"folder {number:03d}", case
+
+
 def _from_folders(folder: Path, modality: str) -> Iterator[CaseFiles]:
-    for case in sorted(p for p in folder.iterdir() if p.is_dir()):
+    for name, case in case_folders(folder):
         image, label = _volume_file(case, "image"), _volume_file(case, "label")
         if image is not None and label is not None:
-            yield CaseFiles(case.name, image, label, modality)
+            yield CaseFiles(name, image, label, modality)
         elif image is None and any(p.is_file() for p in case.rglob("*")):
-            yield CaseFiles(case.name, case, None, modality)
+            yield CaseFiles(name, case, None, modality)
 
 
 def _volume_file(folder: Path, stem: str) -> Path | None:
@@ -165,7 +174,7 @@ def _dicom_series(folder: Path) -> Any:
     reader: Any = sitk.ImageSeriesReader
     names = reader.GetGDCMSeriesFileNames(str(folder))
     if not names:
-        raise TrainingDataError(f"{folder.name} has no DICOM series")
+        raise TrainingDataError(f"a folder that {TABLE} names has no DICOM series")
     return sitk.ReadImage(names)
 
 

@@ -25,6 +25,7 @@ from inference.evaluation.segmentation_cases import (
     CaseFiles,
     LabelValues,
     SegmentationCase,
+    case_folders,
     find_cases,
     read_case_volumes,
 )
@@ -161,9 +162,9 @@ def list_studies(source: AnatomySource) -> tuple[tuple[str, tuple[CaseFiles, ...
     for files in find_cases(source.folder, "CT"):
         studies.setdefault(files.name, []).append(files)
     if not (source.folder / TABLE).is_file():
-        for path in source.folder.iterdir():
-            if path.is_dir() and any(p.is_file() for p in path.rglob("*")):
-                studies.setdefault(path.name, [])
+        for name, path in case_folders(source.folder):
+            if any(p.is_file() for p in path.rglob("*")):
+                studies.setdefault(name, [])
     return tuple((name, tuple(studies[name])) for name in sorted(studies))
 
 

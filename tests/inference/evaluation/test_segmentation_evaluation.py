@@ -190,7 +190,7 @@ def test_a_segmenter_is_measured_from_folder_to_tables(tmp_path, labels):
     assert report.sensitivity.value == 0.0
     assert calls[0][1] == "CT"
     text, data, picture = write_segmenter_evaluation(tmp_path / "out", report)
-    assert "| a | 1.000 | 0.0 |" in text.read_text(encoding="utf-8")
+    assert "| folder 001 | 1.000 | 0.0 |" in text.read_text(encoding="utf-8")
     assert "refused: no liver" in text.read_text(encoding="utf-8")
     assert json.loads(data.read_text(encoding="utf-8"))["cases"][2]["liver_hd95_mm"] is None
     assert picture.read_bytes().startswith(b"\x89PNG")

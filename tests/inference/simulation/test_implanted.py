@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from inference.case import Phase
 from inference.errors import InferenceError, TrainingDataError
+from inference.evaluation.segmentation_cases import case_folders
 from inference.randomness import RandomStreams
 from inference.results import Box
 from inference.simulation.disease import TumourState
@@ -138,7 +139,9 @@ def test_each_bad_study_has_its_reason_and_the_others_go_on(tmp_path: Path) -> N
     write_volume_study(tmp_path / "full", a_scan(own=(Tumour((-25.0, 5.0, 0.0), 55.0),)))
     write_volume(good.volumes["portal_venous"] + np.int16(1024), tmp_path / "raw" / "image.nii.gz")
     write_volume(good.liver.astype(np.uint8), tmp_path / "raw" / "label.nii.gz")
-    found = read_all(AnatomySource(tmp_path, phase=Phase.PORTAL_VENOUS))
+    names = {said: folder.name for said, folder in case_folders(tmp_path)}
+    read = read_all(AnatomySource(tmp_path, phase=Phase.PORTAL_VENOUS))
+    found = {names[said]: one for said, one in read.items()}
     assert isinstance(found.pop("good"), SiteAnatomy)
     wanted = {
         "empty": "mask is empty",
