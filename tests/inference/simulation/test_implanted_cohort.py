@@ -150,7 +150,7 @@ def test_the_command_says_what_it_does_not_do(
 
 def test_a_folder_without_a_usable_study_is_refused_with_all_reasons(tmp_path: Path) -> None:
     write_volume_study(tmp_path / "site" / "one", small_liver(a_scan(phases=("portal_venous",))))
-    with pytest.raises(TrainingDataError, match="one: its contrast phase is not known"):
+    with pytest.raises(TrainingDataError, match="folder 001: its contrast phase is not known"):
         prepare_anatomies(AnatomySource(tmp_path / "site"), tmp_path / "out", quiet)
 
 
