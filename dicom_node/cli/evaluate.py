@@ -111,7 +111,8 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder with cases.csv (case, image, label, modality), or with a folder for each case "
-            "(image.nii.gz and label.nii.gz, or DICOM with a segmentation object).",
+            "(image.nii.gz and label.nii.gz, or DICOM with a segmentation object). Without a table, cases "
+            "are called by the place of their folder in the order of names.",
             rich_help_panel=_SEGMENTER,
         ),
     ] = None,

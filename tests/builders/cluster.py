@@ -58,6 +58,8 @@ class Cluster:
 
     Attributes
     ----------
+    url : str
+        Of the PostgreSQL database; empty for a machine by itself, on SQLite and its own files.
     objects : str
         ``storage.objects`` of all machines.
     more : dict
@@ -89,13 +91,14 @@ class Cluster:
             "jobs": self.jobs,
             "outbox": {"read_back": False, "backoff_s": [0.5]},
             "rules": RULES,
-            "storage": {
+        }
+        if self.url:
+            content["storage"] = {
                 "node_name": machine,
                 "database": {"url_environment": ADDRESS},
                 "objects": self.objects,
                 **self.more,
-            },
-        }
+            }
         file = self.folder / f"{machine}.yaml"
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
         return file

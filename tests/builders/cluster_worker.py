@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dicom_node.clock import system_clock
 from dicom_node.database import node_database
+from dicom_node.digests import data_set_sha256
 from dicom_node.jobs.engine import Report
 from dicom_node.jobs.ledger import Ledger, ResultRow
 from dicom_node.jobs.opening import open_engine
@@ -41,7 +42,8 @@ def execute(
         ds.save_as(path, enforce_file_format=True)
         threading.Event().wait(pause_s)
         uid = str(ds.SOPInstanceUID)
-        rows.append(ResultRow("pacs", "report", str(CT), uid, study, series, order.key(path), "0" * 64))
+        sha256 = data_set_sha256(path)
+        rows.append(ResultRow("pacs", "report", str(CT), uid, study, series, order.key(path), sha256))
     return rows
 
 

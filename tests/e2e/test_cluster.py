@@ -1,4 +1,4 @@
-"""Two of each process on PostgreSQL and shared files: killed and restarted, nothing lost, nothing twice."""
+"""Processes killed and restarted, on one machine and on two with PostgreSQL: nothing lost, nothing twice."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def _studies(first: int, count: int) -> list[str]:
     return [f"1.2.77.{n}" for n in range(first, first + count)]
 
 
-def _send(machines: Cluster, uid: str) -> None:
+def _send(machines: Cluster, uid: str, names: tuple[str, ...] = MACHINES) -> None:
     """Send a study slice by slice, each to a listener in turn, and again until it is acknowledged."""
 
     def acknowledged(number: int, ds) -> bool:
-        listener = MACHINES[number % len(MACHINES)]
+        listener = names[number % len(names)]
         try:
             return send([ds], Called(machines.port(listener, 1.0))) == [0]
         except (AssertionError, OSError, RuntimeError):
@@ -56,9 +56,9 @@ def _send(machines: Cluster, uid: str) -> None:
         until(lambda ds=ds, tries=tries: acknowledged(next(tries), ds), within_s=PATIENCE_S, every_s=0.2)
 
 
-def _started(machines: Cluster, roles: tuple[str, ...] = ("listener", "steward", "worker")) -> None:
-    for role in roles:
-        for machine in MACHINES:
+def _started(machines: Cluster, names: tuple[str, ...] = MACHINES) -> None:
+    for role in ("listener", "steward", "worker"):
+        for machine in names:
             machines.start(role, machine)
 
 
@@ -108,21 +108,33 @@ def test_two_hundred_kills_over_a_live_load_of_fifty_studies(tmp_path: Path, dat
     _killed(tmp_path, database_url, studies=_studies(1, 51), kills_of_each=4)
 
 
-def _killed(tmp_path: Path, url: str, studies: list[str], kills_of_each: int) -> None:
+def test_kills_of_each_process_of_one_machine(tmp_path: Path) -> None:
+    _killed(tmp_path, "", studies=_studies(1, 9), kills_of_each=1, names=MACHINES[:1])
+
+
+@pytest.mark.timeout(4 * 3600)
+def test_two_hundred_kills_of_one_machine_over_a_live_load_of_fifty_studies(tmp_path: Path) -> None:
+    _killed(tmp_path, "", studies=_studies(1, 51), kills_of_each=4, names=MACHINES[:1])
+
+
+def _killed(
+    tmp_path: Path, url: str, studies: list[str], kills_of_each: int, names: tuple[str, ...] = MACHINES
+) -> None:
     """Kill processes at random while each study but the first is sent; the roles take turns."""
     chance = random.Random(len(studies))
-    ledger = Ledger(open_database(tmp_path / "look", url), system_clock)
+    data_dir = tmp_path / ("look" if url else names[0])
+    ledger = Ledger(open_database(data_dir, url), system_clock)
     with cluster(tmp_path, url, str(tmp_path / "mounted")) as (machines, came):
-        _started(machines)
-        _send(machines, studies[0])
-        until(lambda: _leader(ledger.database), within_s=PATIENCE_S)
+        _started(machines, names)
+        _send(machines, studies[0], names)
+        until(lambda: not url or _leader(ledger.database), within_s=PATIENCE_S)
         roles = itertools.cycle(("worker", "steward", "listener", "worker"))
         for uid in studies[1:]:
-            sender = threading.Thread(target=_send, args=(machines, uid))
+            sender = threading.Thread(target=_send, args=(machines, uid, names))
             sender.start()
             for _ in range(kills_of_each):
                 threading.Event().wait(chance.uniform(0, 2))
-                _kill_one(machines, ledger.database, next(roles), chance.choice(MACHINES))
+                _kill_one(machines, ledger.database, next(roles), chance.choice(names))
             sender.join(PATIENCE_S)
             assert not sender.is_alive()
             machines.tend()
