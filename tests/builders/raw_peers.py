@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 
@@ -135,3 +135,15 @@ def status_of(body: bytes) -> int:
     """Return Status (0000,0900) of a response's P-DATA-TF body."""
     at = body.index(struct.pack("<HHL", 0, 0x0900, 2))
     return int(struct.unpack_from("<H", body, at + 8)[0])
+
+
+def statuses(port: int, data_sets: Iterable[Dataset], within_s: float = 60.0) -> list[int]:
+    """Send CT images over one association; return the status of each."""
+    found = []
+    with connected(port, within_s) as connection:
+        connection.sendall(associate_rq())
+        read_one_pdu(connection)
+        for ds in data_sets:
+            connection.sendall(store_pdus(ds))
+            found.append(status_of(read_one_pdu(connection)[1]))
+    return found

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydicom.dataset import Dataset
 
 from dicom_node.clock import system_clock
 from dicom_node.database import database_file, open_database
@@ -30,7 +29,7 @@ from tests.builders.raw_peers import (
     connected,
     read_one_pdu,
     status_of,
-    store_pdus,
+    statuses,
 )
 from tests.builders.waiting import until
 
@@ -39,18 +38,6 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = "1.2.9.1"
 STORED, OUT_OF_RESOURCES = 0x0000, 0xA700
-
-
-def statuses(port: int, slices: list[Dataset]) -> list[int]:
-    """Send over one association; return the status of each object."""
-    found = []
-    with connected(port, within_s=60) as connection:
-        connection.sendall(associate_rq())
-        read_one_pdu(connection)
-        for ds in slices:
-            connection.sendall(store_pdus(ds))
-            found.append(status_of(read_one_pdu(connection)[1]))
-    return found
 
 
 def _has_part(listener: ListenerProcess) -> bool:
