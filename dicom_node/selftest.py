@@ -29,7 +29,7 @@ from dicom_node.network.certificates import judged, validities
 from dicom_node.network.query import FIND, PeerQuery
 from dicom_node.network.requestor import Proposal, associate
 from dicom_node.network.scp import listening, port_file
-from dicom_node.network.scu import echo
+from dicom_node.network.scu import echo, read_part10
 from dicom_node.network.tls import client_context, server_context
 from dicom_node.outbox import Outbox
 from dicom_node.settings import NodeSettings, PeerSettings
@@ -288,7 +288,7 @@ def _outbox_result(settings: NodeSettings, peer: PeerSettings, clock: Clock) -> 
                 study_instance_uid=str(ds.StudyInstanceUID),
                 series_instance_uid=str(ds.SeriesInstanceUID),
                 path=path.name,
-                sha256="",
+                sha256=read_part10(path).sha256,
                 state=ResultObject.READY,
                 changed_at=now,
             )

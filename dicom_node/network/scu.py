@@ -6,6 +6,7 @@ only for a peer that takes nothing but Implicit VR Little Endian.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import struct
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,11 @@ class Part10:
     sop_instance_uid: str
     transfer_syntax_uid: str
     data_set: memoryview
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the whole file."""
+        return hashlib.sha256(self.data_set.obj).hexdigest()
 
 
 def read_part10(path: Path) -> Part10:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from dicom_node.clock import system_clock
 from dicom_node.database import node_database
-from dicom_node.digests import data_set_sha256
 from dicom_node.jobs.engine import Report
 from dicom_node.jobs.ledger import Ledger, ResultRow
 from dicom_node.jobs.opening import open_engine
+from dicom_node.network.scu import read_part10
 from dicom_node.settings import load_settings
 from dicom_node.signals import stop_on_signals
 from dicom_node.storage.opening import open_store
@@ -42,7 +42,7 @@ def execute(
         ds.save_as(path, enforce_file_format=True)
         threading.Event().wait(pause_s)
         uid = str(ds.SOPInstanceUID)
-        sha256 = data_set_sha256(path)
+        sha256 = read_part10(path).sha256
         rows.append(ResultRow("pacs", "report", str(CT), uid, study, series, order.key(path), sha256))
     return rows
 

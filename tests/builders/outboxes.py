@@ -14,9 +14,9 @@ import yaml
 from pydicom.dataset import Dataset
 
 from dicom_node.database import audit, open_database, reading, result_object, revision, writing
-from dicom_node.digests import data_set_sha256
 from dicom_node.jobs.ledger import Ledger
 from dicom_node.jobs.states import ResultObject, Revision
+from dicom_node.network.scu import read_part10
 from dicom_node.outbox import Outbox
 from dicom_node.settings import NodeSettings, load_settings
 from tests.builders.dicom_files import ct_series
@@ -103,7 +103,7 @@ class Delivery:
             "series_instance_uid": str(ds.SeriesInstanceUID),
             "kind": "virtual_series",
             "path": str(path.relative_to(self.data_dir)),
-            "sha256": data_set_sha256(path),
+            "sha256": read_part10(path).sha256,
             "state": ResultObject.READY,
             "next_attempt_at": 0.0,
             "changed_at": self.clock(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import subprocess
 import threading
@@ -43,10 +42,9 @@ def pacs_and_node(
             yield pacs, delivery
 
 
-def sha256_at(pacs: Orthanc, uid: str) -> str:
-    """Digest of the data set that the PACS has under a UID."""
-    stored = part10(pacs.file(f"/instances/{pacs.instances(STUDY)[uid]}/file"))
-    return hashlib.sha256(stored.data_set).hexdigest()
+def data_set_at(pacs: Orthanc, uid: str) -> memoryview:
+    """The data set that the PACS has under a UID, as encoded."""
+    return part10(pacs.file(f"/instances/{pacs.instances(STUDY)[uid]}/file")).data_set
 
 
 @pytest.mark.parametrize("way", ["WADO-RS", "C-GET"])
@@ -63,7 +61,8 @@ def test_all_is_committed_and_read_back(tmp_path: Path, needs_judge, way: str) -
                 "committed by peer",
                 "read back equal",
             ]
-            assert sha256_at(pacs, row.sop_instance_uid) == row.sha256
+            ours = read_part10(delivery.data_dir / row.path)
+            assert data_set_at(pacs, row.sop_instance_uid) == ours.data_set
         assert set(pacs.instances(STUDY)) == {str(ds.SOPInstanceUID) for ds in slices}
 
 
@@ -322,6 +321,18 @@ def test_a_lost_file_is_a_failure_of_its_object_alone(tmp_path: Path, needs_judg
         (delivery.data_dir / delivery.objects()[1].path).unlink()
         delivery.until_counts(VERIFIED=2, REJECTED=1)
         assert "cannot be read" in delivery.objects()[1].detail
+
+
+def test_a_file_that_changed_on_the_disk_is_not_sent(tmp_path: Path, needs_judge) -> None:
+    with pacs_and_node(needs_judge("Orthanc"), tmp_path) as (pacs, delivery):
+        slices = delivery.add_slices(3)
+        damaged = delivery.data_dir / delivery.objects()[1].path
+        content = bytearray(damaged.read_bytes())
+        content[-10] ^= 1
+        damaged.write_bytes(content)
+        delivery.until_counts(VERIFIED=2, REJECTED=1)
+        assert "was damaged on the disk of this node" in delivery.objects()[1].detail
+        assert str(slices[1].SOPInstanceUID) not in pacs.instances(STUDY)
 
 
 class TestRemoval:
