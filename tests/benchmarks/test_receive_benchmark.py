@@ -23,6 +23,7 @@ from sqlalchemy import func, select
 from dicom_node.database import instance, open_database, reading
 from tests.builders.dicom_files import ct_series
 from tests.builders.listeners import listener_config, listener_process
+from tests.builders.orthanc import free_port
 from tests.builders.waiting import until
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(900)]
@@ -59,17 +60,11 @@ def seconds_to_send(storescu: str, folders: Sequence[Path], port: int) -> float:
     return elapsed
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def orthanc(program: str, folder: Path) -> Iterator[tuple[int, str]]:
     """Run an Orthanc that syncs its storage; yields DICOM port and URL."""
     folder.mkdir()
-    dicom, http = _free_port(), _free_port()
+    dicom, http = free_port(), free_port()
     configuration = {
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
@@ -112,7 +107,7 @@ def _stored_by_orthanc(url: str) -> int:
 def storescp(program: str, folder: Path) -> Iterator[int]:
     """Run DCMTK's SCP, which keeps files and flushes nothing; yields its port."""
     folder.mkdir()
-    port = _free_port()
+    port = free_port()
     command = [program, "-od", str(folder), "-aet", "HEPATOCAST", "--fork", "-pdu", "131072", str(port)]
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL) as process:
         try:

@@ -11,10 +11,10 @@ from functools import partial
 
 from dicom_node.clock import system_clock
 from dicom_node.database import node_database
-from dicom_node.digests import data_set_sha256
 from dicom_node.jobs.engine import Report
 from dicom_node.jobs.ledger import Ledger, Plan, ResultRow
 from dicom_node.jobs.opening import open_engine
+from dicom_node.network.scu import read_part10
 from dicom_node.settings import NodeSettings
 from dicom_node.worker import JobOrder, Worker
 from inference.provenance import MANUFACTURER
@@ -38,7 +38,7 @@ def execute(settings: NodeSettings, order: JobOrder, report: Report) -> Sequence
             study_instance_uid=study,
             series_instance_uid=str(ds.SeriesInstanceUID),
             path=str(path.relative_to(settings.data_dir)),
-            sha256=data_set_sha256(path),
+            sha256=read_part10(path).sha256,
         )
         for peer in Plan.from_json(order.revision.plan).send_to
     ]

@@ -10,16 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from tests.builders.orthanc import free_port
 from tests.builders.waiting import until
 
 BUCKET = "hospital"
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
@@ -30,7 +25,7 @@ def _answers(port: int) -> bool:
 @contextmanager
 def s3_service(program: str) -> Iterator[str]:
     """Run the service with one bucket and yield its address."""
-    port = _free_port()
+    port = free_port()
     command = [program, "-H", "127.0.0.1", "-p", str(port)]
     with tempfile.TemporaryFile() as log:
         service = subprocess.Popen(command, stdout=log, stderr=log)

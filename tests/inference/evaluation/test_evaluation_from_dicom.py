@@ -26,7 +26,7 @@ def test_a_study_with_a_segmentation_object_is_a_case(tmp_path):
     write_study(tmp_path / "data" / "first", phases=("portal_venous",), phantom=PHANTOM)
     (files,) = find_cases(tmp_path / "data", "CT")
     case = read_case_volumes(files, LabelValues())
-    assert (case.name, case.modality) == ("first", "CT")
+    assert (case.name, case.modality) == ("folder 001", "CT")
     assert case.spacing_mm == pytest.approx(PHANTOM.spacing_mm)
     masks = PHANTOM.masks
     tumour = masks["tumour_1"] | masks["tumour_2"]
