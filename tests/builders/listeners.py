@@ -94,9 +94,11 @@ def start_listener(
 
 
 @contextmanager
-def listener_process(config: Path, data_dir: Path, before: tuple[str, ...] = ()) -> Iterator[ListenerProcess]:
-    """Run a listener process for a block."""
-    listener = start_listener(config, data_dir, before)
+def listener_process(
+    config: Path, data_dir: Path, before: tuple[str, ...] = (), module: tuple[str, ...] = LISTENER
+) -> Iterator[ListenerProcess]:
+    """Run a listener process for a block; the parameters are those of `start_listener`."""
+    listener = start_listener(config, data_dir, before, module)
     try:
         yield listener
     finally:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import signal
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from dicom_node.jobs.ledger import Ledger
 from tests.builders.dicom_files import ct_series
 from tests.builders.disks import inside, make_larger, make_read_only, make_writable, own_disk
 from tests.builders.jumping_clock import set_clock
-from tests.builders.listeners import LISTENER, ListenerProcess, listener_config, start_listener
+from tests.builders.listeners import LISTENER, ListenerProcess, listener_config, listener_process
 from tests.builders.raw_peers import (
     VERIFICATION,
     associate_rq,
@@ -51,42 +51,29 @@ def _kept(listener: ListenerProcess) -> int:
 
 
 @contextmanager
-def _listener_on_its_own_disk(tmp_path: Path, size_mib: int) -> Iterator[ListenerProcess]:
+def _listener_on_its_own_disk(tmp_path: Path, size_mib: int) -> Iterator[tuple[ListenerProcess, int]]:
+    """Run a listener whose data folder is a disk of its own; yields it and its port.
+
+    The file with the port is on that disk, where this process cannot see it; the log is not.
+    """
     data_dir = tmp_path / "data"
-    before = own_disk(data_dir, size_mib)
-    config = listener_config(data_dir)
-    reported = tmp_path / "port"
-    # The port file is on the other disk; this machine sees it through the process.
-    listener = _start_inside(config, data_dir, before, reported)
-    try:
-        yield listener
-    finally:
-        if listener.process.poll() is None:
-            listener.process.send_signal(signal.SIGTERM)
-            listener.process.wait(30)
-
-
-def _start_inside(config: Path, data_dir: Path, before: tuple[str, ...], reported: Path) -> ListenerProcess:
-    log = data_dir.with_suffix(".log")
-    command = [*before, sys.executable, "-m", "dicom_node.network.scp", "--config", str(config)]
+    before, config, log = own_disk(data_dir, size_mib), listener_config(data_dir), tmp_path / "log"
+    command = [*before, sys.executable, "-m", *LISTENER, "--config", str(config)]
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-    listener = ListenerProcess(data_dir, process, log)
-    until(lambda: process.poll() is not None or " listens on port " in log.read_text(), within_s=60)
-    assert process.poll() is None, log.read_text()[-2000:]
-    reported.write_text(log.read_text().partition(" listens on port ")[2].split()[0].strip('",}'))
-    return listener
-
-
-def _port(tmp_path: Path) -> int:
-    return int((tmp_path / "port").read_text())
+    try:
+        told = until(lambda: re.search(r" listens on port (\d+)", log.read_text()), within_s=60)
+        yield ListenerProcess(data_dir, process, log), int(told.group(1))
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_disk_that_is_full_and_gets_more_room(tmp_path: Path) -> None:
     """Out of resources, again and again, with nothing half written; what did fit stays; then all is taken."""
     slices = ct_series(40, STUDY, "1.2.9.1.1", rows=256)
-    with _listener_on_its_own_disk(tmp_path, size_mib=3) as listener:
-        first = statuses(_port(tmp_path), slices)
+    with _listener_on_its_own_disk(tmp_path, size_mib=3) as (listener, port):
+        first = statuses(port, slices)
         fitted = first.count(STORED)
         assert set(first) == {STORED, OUT_OF_RESOURCES}
         assert first == [STORED] * fitted + [OUT_OF_RESOURCES] * (len(slices) - fitted)
@@ -94,15 +81,14 @@ def test_a_disk_that_is_full_and_gets_more_room(tmp_path: Path) -> None:
         assert not _has_part(listener)
         assert listener.process.poll() is None
         make_larger(listener.process.pid, listener.data_dir, 64)
-        assert statuses(_port(tmp_path), slices) == [STORED] * len(slices)
+        assert statuses(port, slices) == [STORED] * len(slices)
         assert _kept(listener) == len(slices)
 
 
 def test_a_disk_that_becomes_read_only(tmp_path: Path) -> None:
     """Out of resources while it lasts; the service answers, and takes everything when it is over."""
     slices = ct_series(6, STUDY, "1.2.9.1.1", rows=64)
-    with _listener_on_its_own_disk(tmp_path, size_mib=64) as listener:
-        port = _port(tmp_path)
+    with _listener_on_its_own_disk(tmp_path, size_mib=64) as (listener, port):
         assert statuses(port, slices[:2]) == [STORED] * 2
         make_read_only(listener.process.pid, listener.data_dir / "spool")
         assert statuses(port, slices[2:]) == [OUT_OF_RESOURCES] * 4
@@ -115,31 +101,27 @@ def test_a_disk_that_becomes_read_only(tmp_path: Path) -> None:
 def test_a_database_that_is_locked(tmp_path: Path) -> None:
     """An object waits for its row: nothing is acknowledged before, and C-ECHO is answered all the while."""
     data_dir = tmp_path / "data"
-    listener = start_listener(listener_config(data_dir), data_dir)
     slices = ct_series(4, STUDY, "1.2.9.1.1", rows=64)
     answered: list[int] = []
-    try:
+    with listener_process(listener_config(data_dir), data_dir) as listener:
         assert statuses(listener.port, slices[:1]) == [STORED]
-        locker = sqlite3.connect(database_file(data_dir), isolation_level=None)
-        locker.execute("BEGIN EXCLUSIVE")
-        sender = threading.Thread(target=lambda: answered.extend(statuses(listener.port, slices[1:])))
-        sender.start()
-        sender.join(3)
-        assert sender.is_alive()
-        assert answered == []
-        began = time.monotonic()
-        with connected(listener.port) as connection:
-            connection.sendall(associate_rq(abstract=VERIFICATION))
-            read_one_pdu(connection)
-            connection.sendall(c_echo_rq())
-            assert status_of(read_one_pdu(connection)[1]) == STORED
-        assert time.monotonic() - began < 1
-        locker.execute("ROLLBACK")
-        locker.close()
+        with closing(sqlite3.connect(database_file(data_dir), isolation_level=None)) as locker:
+            locker.execute("BEGIN EXCLUSIVE")
+            sender = threading.Thread(target=lambda: answered.extend(statuses(listener.port, slices[1:])))
+            sender.start()
+            sender.join(3)
+            assert sender.is_alive()
+            assert answered == []
+            began = time.monotonic()
+            with connected(listener.port) as connection:
+                connection.sendall(associate_rq(abstract=VERIFICATION))
+                read_one_pdu(connection)
+                connection.sendall(c_echo_rq())
+                assert status_of(read_one_pdu(connection)[1]) == STORED
+            assert time.monotonic() - began < 1
+            locker.execute("ROLLBACK")
         sender.join(60)
         assert answered == [STORED] * 3
-    finally:
-        assert listener.stop() == 0
 
 
 # --- a clock that jumps -------------------------------------------------------------------------
@@ -158,19 +140,24 @@ def test_the_clock_jumps_while_a_study_arrives(tmp_path: Path, jump_s: int) -> N
     content["rules"] = [{"name": "none", "when": "true", "action": "ignore", "reason": "a test"}]
     config.write_text(yaml.safe_dump(content))
     slices = ct_series(6, STUDY, "1.2.9.1.1", rows=32)
-    listener = start_listener(config, data_dir, module=(*clock, *LISTENER))
-    ledger = Ledger(open_database(data_dir), system_clock)
-    steward = [sys.executable, "-m", *clock, "dicom_node.processes", "steward", "--config", str(config)]
-    with subprocess.Popen(steward, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    with listener_process(config, data_dir, module=(*clock, *LISTENER)) as listener, _steward(clock, config):
+        ledger = Ledger(open_database(data_dir), system_clock)
+        assert statuses(listener.port, slices[:3]) == [STORED] * 3
+        until(lambda: [str(r.state) for r in ledger.revisions()] == ["RECEIVING"], within_s=60)
+        set_clock(offset, jump_s)
+        assert statuses(listener.port, slices[3:]) == [STORED] * 3
+        until(lambda: [str(r.state) for r in ledger.revisions()][-1] == "IGNORED", within_s=60)
+        assert len(ledger.inputs(STUDY)) == 6
+        ledger.database.dispose()
+
+
+@contextmanager
+def _steward(clock: tuple[str, ...], config: Path) -> Iterator[None]:
+    """Run a steward whose clock jumps, for a block."""
+    command = [sys.executable, "-m", *clock, "dicom_node.processes", "steward", "--config", str(config)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         try:
-            assert statuses(listener.port, slices[:3]) == [STORED] * 3
-            until(lambda: [str(r.state) for r in ledger.revisions()] == ["RECEIVING"], within_s=60)
-            set_clock(offset, jump_s)
-            assert statuses(listener.port, slices[3:]) == [STORED] * 3
-            until(lambda: [str(r.state) for r in ledger.revisions()][-1] == "IGNORED", within_s=60)
-            assert len(ledger.inputs(STUDY)) == 6
+            yield
         finally:
             process.terminate()
-            assert process.wait(60) == 0
-            assert listener.stop() == 0
-            ledger.database.dispose()
+            process.wait(60)
