@@ -15,7 +15,7 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AddressInformation
 
-from dicom_node.network.admission import TOO_MANY, Caller, Rejection
+from dicom_node.network.admission import NO_ASSOCIATION, TOO_MANY, Caller, Rejection
 from dicom_node.network.guards import Connection
 from dicom_node.network.messages import Messages
 from dicom_node.network.stores import Line, Stores
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from dicom_node.network.transport import GuardedServer
 
 _log = logging.getLogger(__name__)
+
+ABORTED_BY_PROVIDER = 2
+"""Source of an A-ABORT (PS3.8 section 9.3.8)."""
 
 
 class _Control(ACSE):
@@ -46,6 +49,12 @@ class _Control(ACSE):
             association.kill()
             return
         proposed = request.presentation_context_definition_list
+        if not all(context.abstract_syntax and context.transfer_syntax for context in proposed):
+            association.complain("it proposed a context without an abstract or a transfer syntax")
+            association.server.refusals.add(NO_ASSOCIATION)
+            self.send_abort(ABORTED_BY_PROVIDER)
+            association.kill()
+            return
         self.acceptor.supported_contexts = association.server.contexts_for(proposed)
         super()._negotiate_as_acceptor()
 

@@ -25,9 +25,16 @@ def _item(kind: int, body: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(body)) + body
 
 
-def associate_rq(called: str = "HEPATOCAST", calling: str = "SENDER", abstract: bytes = CT) -> bytes:
+def syntaxes(abstract: bytes = CT, transfer: bytes = IMPLICIT) -> bytes:
+    """Return the abstract and the transfer syntax of a presentation context; an empty one is left out."""
+    return (_item(0x30, abstract) if abstract else b"") + (_item(0x40, transfer) if transfer else b"")
+
+
+def associate_rq(
+    called: str = "HEPATOCAST", calling: str = "SENDER", abstract: bytes = CT, transfer: bytes = IMPLICIT
+) -> bytes:
     """Return an A-ASSOCIATE-RQ with one presentation context (PS3.8 section 9.3.2)."""
-    context = _item(0x20, b"\x01\0\0\0" + _item(0x30, abstract) + _item(0x40, IMPLICIT))
+    context = _item(0x20, b"\x01\0\0\0" + syntaxes(abstract, transfer))
     user = _item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3"))
     titles = called.ljust(16).encode() + calling.ljust(16).encode()
     body = b"\0\x01\0\0" + titles + b"\0" * 32 + _item(0x10, b"1.2.840.10008.3.1.1.1") + context + user

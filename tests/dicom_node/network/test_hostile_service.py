@@ -32,6 +32,8 @@ from tests.builders.waiting import until
 ECHO_BAR_S = 1.0
 MEMORY_BAR_MB = 150.0
 MIB = 1024**2
+A_ABORT = 0x07
+"""PDU type (PS3.8 section 9.3.8)."""
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,16 @@ def test_an_oversized_length_takes_no_memory(
             connection.sendall(pdu(kind, bytes(1000), length))
         read_to_end(connection)
     assert memory_mb(listener) - before < 20.0
+
+
+@pytest.mark.parametrize("lacks", [{"abstract": b""}, {"transfer": b""}], ids=lambda lacks: next(iter(lacks)))
+def test_a_context_without_a_syntax_is_aborted(
+    listener: ListenerProcess, served: EchoWatch, lacks: dict[str, bytes]
+) -> None:
+    with connected(listener.port) as connection:
+        connection.sendall(associate_rq(**lacks))
+        assert read_one_pdu(connection)[0] == A_ABORT
+    assert "a thread of the listener ended" not in listener.log.read_text()
 
 
 def test_fragments_that_lie_about_their_length(listener: ListenerProcess, served: EchoWatch) -> None:
