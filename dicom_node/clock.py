@@ -9,3 +9,8 @@ Clock = Callable[[], float]
 """Returns seconds since the epoch, UTC."""
 
 system_clock: Clock = time.time
+
+
+def still_waits(until: float, now: float, longest_s: float) -> bool:
+    """Return whether a wait lasts; one that ends further ahead began before the clock was set back."""
+    return 0 < until - now < longest_s + 1

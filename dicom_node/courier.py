@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dicom_node.clock import Clock
+from dicom_node.clock import Clock, still_waits
 from dicom_node.commitment_answers import answer_requests
 from dicom_node.commitment_requests import CommitmentRequests
 from dicom_node.database import reading, result_object, revision, writing
@@ -106,7 +106,7 @@ class Courier:
 
     def _try(self, activity: Callable[[], bool]) -> bool:
         pause = self._pauses.setdefault(activity.__name__, Pause())
-        if 0 < pause.until - self.clock() < pause.length_s + 1:  # further ahead: the clock was set back
+        if still_waits(pause.until, self.clock(), pause.length_s):
             return False
         try:
             done = activity()

@@ -52,7 +52,10 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read what `to_json` wrote."""
-        return TypeAdapter(cls).validate_json(text)
+        return _PLANS.validate_json(text)
+
+
+_PLANS = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True)

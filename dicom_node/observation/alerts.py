@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from dicom_node.clock import Clock
+from dicom_node.clock import Clock, still_waits
 from dicom_node.database import audit, reading, writing
 from dicom_node.errors import NodeError, TransientError
 from dicom_node.intake.spool import FreeBytes, free_bytes
@@ -252,7 +252,7 @@ class AlertService:
         now = self.looked.clock()
         while self._sent_at and now - self._sent_at[0] >= HOUR_S:
             self._sent_at.popleft()
-        waits = 0 < self._not_before - now < AFTER_FAILURE_S + 1  # further ahead: the clock was set back
+        waits = still_waits(self._not_before, now, AFTER_FAILURE_S)
         return not waits and len(self._sent_at) < self.looked.settings.alerts.maximum_per_hour
 
     def _tell(self, alerts: Alerts, message: Message) -> None:

@@ -46,6 +46,17 @@ def _pass(seconds: float, *clocks: DrivenClock) -> None:
         one.advance(seconds)
 
 
+def _queued(tmp_path: Path, clock: DrivenClock, elapsed: Elapsed) -> tuple[Node, ClockWatch]:
+    """Return a node with one queued study, and what watches its clock."""
+    node = Node(tmp_path, clock, jobs=JOBS)
+    watch = _watch(node, clock, elapsed)
+    node.receive(ct_series(3, STUDY, SERIES, rows=16))
+    node.assembler.step()
+    _pass(11, clock, elapsed)
+    node.assembler.step()
+    return node, watch
+
+
 @pytest.mark.parametrize("jump_s", [-HOUR_S, -10.0, HOUR_S])
 def test_a_study_of_which_half_came_before_the_jump(
     tmp_path: Path, clock: DrivenClock, elapsed: Elapsed, jump_s: float
@@ -73,12 +84,7 @@ def test_a_study_of_which_half_came_before_the_jump(
 
 def test_a_job_that_waits_for_its_next_attempt(tmp_path: Path, clock: DrivenClock, elapsed: Elapsed) -> None:
     """It is tried again after its wait, and no sooner."""
-    node = Node(tmp_path, clock, jobs=JOBS)
-    watch = _watch(node, clock, elapsed)
-    node.receive(ct_series(3, STUDY, SERIES, rows=16))
-    node.assembler.step()
-    _pass(11, clock, elapsed)
-    node.assembler.step()
+    node, watch = _queued(tmp_path, clock, elapsed)
 
     def away(_order: JobOrder, _report: Report) -> list[ResultRow]:
         raise TransientError("a peer is away")
@@ -96,12 +102,7 @@ def test_a_job_that_waits_for_its_next_attempt(tmp_path: Path, clock: DrivenCloc
 
 def test_a_worker_that_was_lost_before_the_jump(tmp_path: Path, clock: DrivenClock, elapsed: Elapsed) -> None:
     """Its job is taken over when its lease would have ended."""
-    node = Node(tmp_path, clock, jobs=JOBS)
-    watch = _watch(node, clock, elapsed)
-    node.receive(ct_series(3, STUDY, SERIES, rows=16))
-    node.assembler.step()
-    _pass(11, clock, elapsed)
-    node.assembler.step()
+    node, watch = _queued(tmp_path, clock, elapsed)
 
     def killed(_order: JobOrder, _report: Report) -> list[ResultRow]:
         raise KeyboardInterrupt
