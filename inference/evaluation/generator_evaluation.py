@@ -39,7 +39,7 @@ def evaluate_generator(
     workers: int,
     progress: Progress,
 ) -> Evaluation:
-    """Evaluate on one or more cohorts and write the tables.
+    """Evaluate on one or more cohorts and write the tables, anew after each cohort.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def evaluate_generator(
     first = opened[0]
     context = prepare(first, plan, within(progress, 0.0, 0.15))
     baselines = baseline_forecasters(context.rows, streams)
-    reports = []
+    evaluation = Evaluation(model, plan, ())
     for index, (folder, cohort) in enumerate(zip(cohorts, opened, strict=True)):
         start = 0.15 + 0.85 * index / len(cohorts)
         stop = 0.15 + 0.85 * (index + 1) / len(cohorts)
@@ -81,13 +81,10 @@ def evaluate_generator(
         out.mkdir(parents=True, exist_ok=True)
         write_scores(out, f"{index + 1}", scored.frames)
         judged = [m.name for m in models[:1]]
-        reports.append(
-            summarise(
-                scored, context, judged, extractor, streams, within(progress, 0.9 * stop + 0.1 * start, stop)
-            )
-        )
-    evaluation = Evaluation(model, plan, tuple(reports))
-    write_generator_evaluation(out, evaluation)
+        last = within(progress, 0.9 * stop + 0.1 * start, stop)
+        report = summarise(scored, context, judged, extractor, streams, last)
+        evaluation = Evaluation(model, plan, (*evaluation.reports, report))
+        write_generator_evaluation(out, evaluation)
     return evaluation
 
 

@@ -34,6 +34,7 @@ from inference.training.loop import BatchLoss, Fitted, Keep, LoopSettings, Valid
 from inference.training.segmenter.cases import CoarseCases, FineCases, Mixed, prepare
 from inference.training.segmenter.label_maps import random_label_map
 from inference.training.segmenter.objectives import CoarseObjective, FineObjective
+from inference.training.segmenter.start import Start
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ _LIMITS = (
 
 
 class SegmenterTraining(Frozen):
-    """Settings of a training; the defaults made the shipped bundle."""
+    """Settings of a training; the defaults made the shipped networks for CT."""
 
     modalities: tuple[str, ...] = ("CT", "MR")
     label_maps: int = Field(200, ge=4)
@@ -64,10 +65,11 @@ class SegmenterTraining(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One fitted network and what is said of it in the metadata."""
+    """One fitted network, how it is built, and the folder with its learning curve."""
 
     spec: NetworkSpec
     fitted: Fitted
+    folder: Path
 
 
 def label_bank(settings: SegmenterTraining, work: Path, workers: int, progress: Progress) -> Labels:
@@ -100,10 +102,30 @@ def train_network(
     cases: Sequence[SegmentationCase],
     work: Path,
     progress: Progress,
+    start: Start | None = None,
 ) -> Trained:
-    """Fit one network, continuing from its checkpoint in the work folder."""
+    """Fit one network, continuing from its checkpoint in the work folder.
+
+    Without a checkpoint it begins with the weights of `start`, or with random ones.
+
+    Raises
+    ------
+    TrainingDataError
+        The network of `start` is built otherwise.
+    """
+    name = f"{modality.lower()}_{stage}"
+    spec = NetworkSpec(
+        file=f"models/{name}.safetensors",
+        inputs=_INPUTS[stage],
+        classes=_CLASSES[stage],
+        widths=_WIDTHS[stage],
+    )
     torch.manual_seed(settings.seed)
-    network = UNet(_INPUTS[stage], _CLASSES[stage], _WIDTHS[stage])
+    network = UNet(spec.inputs, spec.classes, spec.widths)
+    folder = work / name
+    if start is not None:
+        network.load_state_dict(start.weights(modality, stage, spec))
+        folder = work / f"{name}_from_{start.info.sha256[:12]}"
     steps = settings.coarse_steps if stage == COARSE else settings.fine_steps
     loop = LoopSettings(
         steps=steps,
@@ -119,15 +141,8 @@ def train_network(
     asked: BatchLoss = synthetic
     if own:
         asked = Mixed(synthetic, _own_objective(stage, modality, own), settings.share_real)
-    name = f"{modality.lower()}_{stage}"
-    fitted = fit(network, asked, loop, work / name, progress, _validation(stage, modality, held_out))
-    spec = NetworkSpec(
-        file=f"models/{name}.safetensors",
-        inputs=_INPUTS[stage],
-        classes=_CLASSES[stage],
-        widths=_WIDTHS[stage],
-    )
-    return Trained(spec, fitted)
+    fitted = fit(network, asked, loop, folder, progress, _validation(stage, modality, held_out))
+    return Trained(spec, fitted, folder)
 
 
 def _objective(stage: str, modality: str, bank: Labels) -> CoarseObjective | FineObjective:
@@ -159,16 +174,26 @@ def write_bundle(
     trained: Mapping[str, Mapping[str, Trained]],
     settings: SegmenterTraining,
     own_cases: int,
-    work: Path,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Write the bundle of the networks by modality and stage; return its metadata.
 
-    Weights are stored in half precision, which moves no figure that was measured.
+    Networks of `start` whose modality was not trained are copied with what is said of them. Weights are
+    stored in half precision, which moves no figure that was measured.
     """
     (folder / "models").mkdir(parents=True, exist_ok=True)
     (folder / "docs").mkdir(exist_ok=True)
     networks: dict[str, Any] = {}
     figures: dict[str, Any] = {}
+    if start is not None:
+        for modality in sorted(start.segmenter.specs.keys() - trained.keys()):
+            networks[modality] = start.metadata["networks"][modality]
+            for stage in (COARSE, FINE):
+                name = f"{modality.lower()}_{stage}"
+                figures[name] = start.metadata["training"][name]
+                weights_file = networks[modality][stage]["file"]
+                shutil.copyfile(start.folder / weights_file, folder / weights_file)
+                shutil.copyfile(start.folder / _curve(name), folder / _curve(name))
     for modality, stages in sorted(trained.items()):
         networks[modality] = {stage: t.spec.model_dump(mode="json") for stage, t in sorted(stages.items())}
         for t in (stages[k] for k in sorted(stages)):
@@ -181,26 +206,38 @@ def write_bundle(
                 "validation_loss": round(t.fitted.kept_figure, 4),
                 "steps_left_out": t.fitted.skipped,
             }
-            shutil.copyfile(work / name / "learning_curve.csv", folder / "docs" / f"{name}.csv")
-    source = "synthetic images of random label maps"
-    trained_on = f"simulated: {source}, n={settings.label_maps}"
-    if own_cases:
-        trained_on = f"real: {own_cases} segmented cases of the site, beside {source}"
+            shutil.copyfile(t.folder / "learning_curve.csv", folder / _curve(name))
     metadata = {
         "name": "segmenter",
         "version": "1",
         "kind": "segmenter",
         "format": "unet",
         "task": "liver, tumours and the organs that tell the contrast phase, on CT and MR",
-        "trained_on": trained_on,
+        "trained_on": _trained_on(settings, own_cases, start),
         "command": "hepatocast train segmenter",
         "limits": _LIMITS,
         "settings": settings.model_dump(mode="json"),
         "networks": networks,
         "training": figures,
     }
+    if start is not None:
+        metadata["started_from"] = start.told()
     seal(folder, metadata)
     return metadata
+
+
+def _curve(network: str) -> str:
+    return f"docs/{network}.csv"
+
+
+def _trained_on(settings: SegmenterTraining, own_cases: int, start: Start | None) -> str:
+    """Return ``trained_on``; what has seen a real image once stays real."""
+    synthetic = f"synthetic images of random label maps, n={settings.label_maps}"
+    if own_cases:
+        return f"real: {own_cases} segmented cases of the site, beside {synthetic}"
+    if start is not None and not start.info.trained_on.startswith("simulated"):
+        return f"{start.info.trained_on}; then {synthetic}"
+    return f"simulated: {synthetic}"
 
 
 def train_segmenter(
@@ -210,14 +247,21 @@ def train_segmenter(
     progress: Progress,
     cases: Sequence[SegmentationCase] = (),
     workers: int = 1,
+    start: Start | None = None,
 ) -> dict[str, Any]:
-    """Train all networks and write the bundle; return its metadata.
+    """Train all networks of the asked modalities and write the bundle; return its metadata.
 
     Parameters
     ----------
     work : Path
         Takes label maps and checkpoints; a second run with the same settings continues there.
     cases : a site's own cases, mixed into the training of their modality
+    start : a bundle whose networks are gone on from, and kept where their modality is not trained
+
+    Raises
+    ------
+    TrainingDataError
+        The networks of `start` are built otherwise.
     """
     bank = label_bank(settings, work, workers, progress)
     trained: dict[str, dict[str, Trained]] = {}
@@ -225,6 +269,6 @@ def train_segmenter(
         for stage in (COARSE, FINE):
             _log.info("training the %s network for %s", stage, modality)
             trained.setdefault(modality, {})[stage] = train_network(
-                stage, modality, settings, bank, cases, work, progress
+                stage, modality, settings, bank, cases, work, progress, start
             )
-    return write_bundle(out, trained, settings, len(cases), work)
+    return write_bundle(out, trained, settings, len(cases), start)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from inference.bundle_store import describe
-from inference.errors import ModelError, TrainingDataError, UnsupportedRegimen
+from inference.errors import InferenceError, ModelError, TrainingDataError, UnsupportedRegimen
 from inference.evaluation.adapters import REDRAW_COLUMNS, REDRAWS, GeneratorForecaster, Redraws
 from inference.evaluation.baselines import (
     Climatology,
@@ -417,6 +417,30 @@ def blocks(slices: np.ndarray) -> np.ndarray:
     """Features that cost nothing: means of 4 x 4 pixels."""
     side = slices.shape[1] // 4
     return slices.reshape(len(slices), side, 4, side, 4).mean(axis=(2, 4)).reshape(len(slices), -1)
+
+
+def test_what_the_first_cohort_came_to_is_written_before_the_second_is_asked(cohort, tmp_path):
+    shifted = small_cohort(tmp_path / "shifted", patients=10, seed=3)
+
+    def models(info):
+        if info.sha256 != cohort.info.sha256:
+            raise InferenceError("stopped")
+        return (Perfect(cohort),)
+
+    with pytest.raises(InferenceError, match="stopped"):
+        evaluate_generator(
+            (cohort.folder, shifted.folder),
+            models,
+            None,
+            replace(PLAN, patients=8, image_samples=0),
+            None,
+            tmp_path / "out",
+            1,
+            silent,
+        )
+    text = (tmp_path / "out" / "generator.md").read_text(encoding="utf-8")
+    assert text.count("## Cohort") == 1
+    assert cohort.info.sha256[:16] in text
 
 
 def test_two_cohorts_are_evaluated_and_written(cohort, tmp_path):
