@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 REGIMENS = ("tace", "haic", "tace_systemic")
 MONTHS = (1.0, 3.0, 6.0)
 BAR_S = 90.0
+"""For a whole study on two idle cores."""
 CLINICAL = {"age": {"value": 61, "unit": "years"}, "child_pugh_class": "A", "portal_vein_thrombosis": "no"}
 
 
@@ -115,8 +116,15 @@ def _last_input_at(node: ServingNode) -> float:
         return float(connection.execute(query).scalar_one())
 
 
-def test_everything_is_back_committed_and_read_back_in_time(loop: Loop, record_property) -> None:
+@pytest.mark.benchmark
+def test_the_loop_is_over_in_time(loop: Loop, record_property) -> None:
     """The clock runs from the last instance that the node received, quiet period included."""
+    record_property("seconds", round(loop.seconds, 1))
+    print(f"\nthe loop took {loop.seconds:.1f} s")  # noqa: T201 - the bar's figure
+    assert loop.seconds <= BAR_S
+
+
+def test_everything_is_back_committed_and_read_back(loop: Loop) -> None:
     with reading(open_database(loop.node.settings.data_dir)) as connection:
         rows = connection.execute(sa.select(result_object)).all()
     assert {row.state for row in rows} == {"VERIFIED"}
@@ -124,9 +132,6 @@ def test_everything_is_back_committed_and_read_back_in_time(loop: Loop, record_p
     kinds = {row.kind for row in rows}
     assert kinds == {"virtual_series", "segmentation", "axes", "report", "charts", "pdf"}
     assert sum(row.kind == "virtual_series" for row in rows) == 119 * len(REGIMENS) * len(MONTHS)
-    record_property("seconds", round(loop.seconds, 1))
-    print(f"\nloop of {len(rows)} objects: {loop.seconds:.1f} s")  # noqa: T201 - the bar's figure
-    assert loop.seconds <= BAR_S
 
 
 def test_the_results_joined_the_study_and_carry_their_labels(loop: Loop) -> None:
