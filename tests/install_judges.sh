@@ -12,7 +12,8 @@ else
     as_root="no"
 fi
 
-packages="orthanc orthanc-dicomweb orthanc-gdcm dcmtk dicom3tools pixelmed-apps strace postgresql $*"
+packages="orthanc orthanc-dicomweb orthanc-gdcm dcmtk dicom3tools pixelmed-apps"
+packages="$packages poppler-utils openssl iproute2 strace postgresql $*"
 missing=""
 for package in $packages; do
     if ! dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed'; then
