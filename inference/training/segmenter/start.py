@@ -46,13 +46,14 @@ class Start:
         return dict(getattr(self.segmenter.networks[source], stage).state_dict())
 
     def told(self) -> dict[str, Any]:
-        """Return what the metadata of the next bundle say of this one."""
+        """Return what the metadata of the next bundle say of this one, and of what it came from itself."""
+        kept = {key: self.metadata[key] for key in ("settings", "started_from") if key in self.metadata}
         return {
             "name": self.info.name,
             "version": self.info.version,
             "sha256": self.info.sha256,
             "trained_on": self.info.trained_on,
-            "settings": self.metadata.get("settings", {}),
+            **kept,
         }
 
 

@@ -49,7 +49,10 @@ def test_what_is_not_trained_again_stays_and_what_was_real_stays_real(tmp_path: 
     real = replace(start, info=replace(start.info, trained_on="real: 7 segmented cases of the site"))
     metadata = train_segmenter(_TINY, tmp_path / "out", tmp_path / "work", lambda _t, _s: None, start=real)
     assert metadata["trained_on"].startswith("real: 7 segmented cases of the site; then synthetic")
-    assert metadata["started_from"]["sha256"] == start.info.sha256
+    told = metadata["started_from"]
+    assert told["sha256"] == start.info.sha256
+    assert told["settings"] == start.metadata["settings"]
+    assert told.get("started_from") == start.metadata.get("started_from")
     stored = load_metadata(tmp_path / "out")[1]
     assert stored["training"]["mr_coarse"]["steps"] == 1
     assert stored["training"]["ct_fine"] == start.metadata["training"]["ct_fine"]
