@@ -14,7 +14,7 @@ def heading_of(results: StudyResults, title: str, subtitle: str) -> Heading:
         f"Generator {generator.name} {generator.version} ({generator.trained_on})   |   "
         f"survival {survival.name} {survival.version} ({survival.trained_on})   |   seed {results.seed}"
     )
-    return Heading(title, subtitle, footer[:170], alert_of(results))
+    return Heading(title, subtitle, footer, alert_of(results))
 
 
 def alert_of(results: StudyResults) -> str:

@@ -20,6 +20,7 @@ INK, MUTED, GRID, PAPER, ALERT = "#1B2733", "#5B6B7A", "#D8DEE4", "#FFFFFF", "#9
 
 _LETTERS_ACROSS = 150
 """Letters of size 13 that fit across a figure."""
+_FOOTER_LETTERS, _FOOTER_LINES = 190, 2
 
 RgbArray = npt.NDArray[np.uint8]
 
@@ -43,7 +44,8 @@ def new_figure(heading: Heading) -> Figure:
         0.965, 0.955, heading.alert, fontsize=13, fontweight="bold", color=PAPER, va="center", ha="right",
         bbox={"boxstyle": "round,pad=0.45", "facecolor": ALERT, "edgecolor": "none"},
     )  # fmt: skip
-    figure.text(0.035, 0.025, heading.footer, fontsize=10.5, color=MUTED, va="center")
+    below = textwrap.wrap(heading.footer, _FOOTER_LETTERS, max_lines=_FOOTER_LINES, placeholder=" ...")
+    figure.text(0.035, 0.024, "\n".join(below), fontsize=10.5, color=MUTED, va="center", linespacing=1.25)
     return figure
 
 

@@ -117,7 +117,7 @@ def _pictures(results: StudyResults, opinion: SecondOpinion) -> Iterator[Picture
         words = Heading(
             drawn.title,
             f"Second opinion: add the points of all lines and read survival below the sum; {said}",
-            bundle_text(opinion.bundle)[:170],
+            bundle_text(opinion.bundle),
             alert_of(results),
         )
         yield Picture(opinion.system, title, nomogram_picture(drawn.nomogram, words, drawn.patient))

@@ -77,7 +77,7 @@ def _comparison_pictures(results: StudyResults, shown: Sequence[RegimenForecast]
         "Expected overall survival of this patient, learned from patients who were treated with each regimen",
     )
     if info is not None:
-        words = replace(words, footer=f"Comparison {info.name} {info.version} ({info.trained_on})"[:170])
+        words = replace(words, footer=f"Comparison {info.name} {info.version} ({info.trained_on})")
     yield Picture("comparison", "Comparison of regimens", heat_map_picture(comparison, names, words))
     known = {estimate.regimen_id for estimate in comparison.regimens}
     compared = [forecast for forecast in shown if forecast.regimen_id in known]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inference.errors import TrainingDataError
-from inference.models.outcome.crops import VOXEL_ML, PatientCrop
+from inference.models.outcome.crops import PatientCrop, lesion_volumes
 from inference.models.outcome.features import patient_features
 from inference.models.protocols import Progress
 from inference.results import FloatArray
@@ -122,12 +122,9 @@ def _measured(patient: PatientImages, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lesion_ml(fractions: npt.NDArray[np.uint8], lesion: npt.NDArray[np.uint8]) -> FloatArray:
-    """Return the volumes of each lesion number in ml, (number, 3); 0 for what belongs to none."""
-    count = int(lesion.max()) + 1
-    inside = np.flatnonzero(lesion)
-    flat = lesion.ravel()[inside]
-    found = [np.bincount(flat, weights=f.ravel()[inside], minlength=count) for f in fractions]
-    return np.asarray(np.stack(found, axis=1) / 255.0 * VOXEL_ML)
+    """Return the volumes of each lesion number in ml, (highest number + 1, 3); see `lesion_volumes`."""
+    volumes = lesion_volumes(fractions.astype(np.float32) / np.float32(255.0), lesion)
+    return volumes[: int(lesion.max()) + 1]
 
 
 def _several(base: FloatArray, now: FloatArray, months: float) -> list[list[float]]:

@@ -15,7 +15,7 @@ from inference.case import ClinicalRecord
 from inference.clinical.variables import VARIABLES, Kind
 from inference.errors import ModelError
 from inference.models.flow.network import MULTIPLE, REQUEST_FLOOR
-from inference.models.outcome.crops import SPACING_MM, VOXEL_ML, PatientCrop
+from inference.models.outcome.crops import SPACING_MM, VIABLE, VOXEL_ML, PatientCrop, lesion_volumes
 from inference.models.outcome.doses import DOSE_NAMES, doses_given
 from inference.results import FloatArray, Labels, Voxels
 from inference.settings import Regimen
@@ -140,11 +140,7 @@ def prepare(crop: PatientCrop, clinical: ClinicalRecord, modality: str) -> Prepa
             images[phase] = np.where(known, np.clip(scaled, -4.0, 6.0), 0.0)
     fields = np.concatenate([images, crop.liver[None], crop.fractions])
     lesion = np.ascontiguousarray(crop.lesion[box])
-    share = crop.fractions.reshape(3, -1)
-    flat = crop.lesion.ravel()
-    viable = np.bincount(flat, weights=share[0], minlength=256) * VOXEL_ML
-    total = np.bincount(flat, weights=share.sum(axis=0), minlength=256) * VOXEL_ML
-    viable[0] = total[0] = 0.0
+    volumes = lesion_volumes(crop.fractions, crop.lesion)
     return Prepared(
         box,
         np.ascontiguousarray(fields[(slice(None), *box)], dtype=np.float32),
@@ -152,8 +148,8 @@ def prepare(crop: PatientCrop, clinical: ClinicalRecord, modality: str) -> Prepa
         lesion,
         level,
         acquired,
-        np.asarray(viable, dtype=np.float64),
-        np.asarray(total, dtype=np.float64),
+        volumes[:, VIABLE],
+        volumes.sum(axis=1),
         float(crop.liver.sum(dtype=np.float64)) * VOXEL_ML,
         clinical_vector(clinical),
         modality,

@@ -59,7 +59,7 @@ from inference.results import (
 )
 from inference.settings import Frozen, PipelineSettings, Regimen
 
-INTERVAL_SAMPLES = 200
+_INTERVAL = 0.8
 _SITES = 32
 
 
@@ -167,14 +167,13 @@ class Luck:
     ----------
     images : array of float32, (40, z/2, y/2, x/2)
         Noise that flow matching starts from, in the whole crop.
-    path, ensemble : Noise
-        Of the course that is drawn, and of the intervals.
+    path : Noise
+        Of the course that is drawn.
     sites : places of new lesions in the crop, in the order in which they appear
     """
 
     images: Voxels
     path: Noise
-    ensemble: Noise
     sites: tuple[tuple[int, int, int], ...]
 
 
@@ -228,8 +227,7 @@ def luck_of(
     z, y, x = (n // 2 for n in shape)
     images = own.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
     path = model.noise(1, own.derive("course")) if course is Course.SAMPLED else model.median()
-    ensemble = model.noise(INTERVAL_SAMPLES, own.derive("interval"))
-    return Luck(images, path, ensemble, drawn_sites(places, shape, own.derive("sites"), _SITES))
+    return Luck(images, path, drawn_sites(places, shape, own.derive("sites"), _SITES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,10 +340,9 @@ class _Drawing:
     def interval(self, months: float) -> tuple[float, float]:
         """Return the 80 % interval of viable tumour in ml."""
         base = float(self.patient.prepared.viable_ml.sum())
-        ratios = self.model.outcomes(self.x, self.regimen, months, self.patient.luck.ensemble).viable
-        volumes = np.minimum(ratios * base, LARGEST * self.patient.prepared.liver_ml)
-        low, high = np.quantile(volumes, [0.1, 0.9])
-        return float(low), float(high)
+        most = LARGEST * self.patient.prepared.liver_ml
+        low, high = self.model.viable_interval(self.x, self.regimen, months, _INTERVAL)
+        return min(low * base, most), min(high * base, most)
 
     def trajectory(self) -> tuple[TrajectoryPoint, ...]:
         """Return the burden of each month up to the last one that was trained on."""

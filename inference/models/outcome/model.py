@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from scipy.stats import poisson
 
 from inference.errors import ModelError, UnsupportedRegimen
@@ -36,6 +36,7 @@ FLOOR = 0.03
 GRID_MONTHS = np.arange(0.0, 25.0)
 """Months at which the normal numbers of a patient are drawn."""
 _FEW = 30
+_NOTHING = 0.004
 
 Features = dict[str, float]
 
@@ -209,11 +210,28 @@ class OutcomeModel:
         """
         z = noise.at(months)
         mean, rate = self.means(x, regimen, months)
-        logs = [self._quantile(t, regimen, months, mean[t], ndtr(z[:, t])) for t in range(3)]
-        ratios = [np.maximum(np.exp(v) - FLOOR, 0.0) for v in logs]
-        ratios = [np.where(r < 0.004, 0.0, r) for r in ratios]
+        ratios = [_ratio(self._quantile(t, regimen, months, mean[t], ndtr(z[:, t]))) for t in range(3)]
         count = poisson.ppf(np.clip(ndtr(z[:, 3]), 1e-6, 1 - 1e-6), max(rate, 1e-9))
         return Outcomes(ratios[0], ratios[1], ratios[2], np.asarray(count, dtype=np.float64))
+
+    def viable_interval(
+        self, x: FloatArray, regimen: Regimen, months: float, share: float
+    ) -> tuple[float, float]:
+        """Return the central interval of viable tumour over that at baseline.
+
+        It is that of infinitely many samples: their numbers at a month are normal, and viable tumour rises
+        with its own number and depends on no other.
+
+        Raises
+        ------
+        UnsupportedRegimen
+            The model was not trained on this regimen.
+        """
+        limit = self.settings.spread * float(ndtri((1.0 + share) / 2.0))
+        mean, _ = self.means(x, regimen, months)
+        u = ndtr(np.array([-limit, limit]))
+        low, high = _ratio(self._quantile(0, regimen, months, mean[0], u))
+        return float(low), float(high)
 
     def _quantile(
         self, target: int, regimen: Regimen, months: float, mean: float, u: FloatArray
@@ -240,6 +258,12 @@ class OutcomeModel:
             chosen = same_month
         means, values = a["row_mean"][chosen, target], a["row_value"][chosen, target]
         return nearest(means, values, mean, self.settings.neighbours)
+
+
+def _ratio(logs: FloatArray) -> FloatArray:
+    """Return ratios of volumes from their logarithms; what is next to nothing is nothing."""
+    ratios = np.maximum(np.exp(logs) - FLOOR, 0.0)
+    return np.where(ratios < _NOTHING, 0.0, ratios)
 
 
 def nearest(means: FloatArray, values: FloatArray, mean: float, count: int) -> tuple[FloatArray, FloatArray]:

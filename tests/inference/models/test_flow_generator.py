@@ -147,6 +147,15 @@ def test_redrawn_patient_is_the_patient_prepared_with_other_luck(generator) -> N
     assert np.array_equal(a.time_points[0].images[0].stored, b.time_points[0].images[0].stored)
 
 
+def test_a_course_begins_with_the_tumour_that_was_segmented(generator) -> None:
+    """Border voxels of the crop, which have no lesion number, are tumour too."""
+    shown = segmented(TWO)
+    images = baseline(shown, CT)
+    first = course(generator, TACE, shown, images=images).trajectory[0]
+    assert first.viable_ml == pytest.approx(viable_ml(shown.labels, images.primary.grid), rel=0.01)
+    assert first.total_ml == pytest.approx(first.viable_ml)
+
+
 @pytest.mark.parametrize("draw", list(Draw))
 def test_maps_have_the_volume_of_the_trajectory(bundle, draw) -> None:
     generator = LearnedGenerator.from_bundle(bundle, draw=draw)

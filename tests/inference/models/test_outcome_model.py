@@ -72,6 +72,18 @@ def test_noise_belongs_to_the_patient_not_to_the_regimen(model) -> None:
     assert np.array_equal(tace, again)
 
 
+def test_the_interval_is_that_of_very_many_samples(model) -> None:
+    x = model.standardised(features(40.0))
+    noise = model.noise(40_000, np.random.default_rng(3))
+    for months in (1.0, 4.0, 6.0):
+        drawn = model.outcomes(x, TACE, months, noise).viable
+        low, high = model.viable_interval(x, TACE, months, 0.8)
+        assert np.mean(drawn < low) <= 0.105
+        assert np.mean(drawn > high) <= 0.105
+        assert np.mean(drawn <= low) >= 0.095
+        assert np.mean(drawn >= high) >= 0.095
+
+
 def test_a_patient_who_does_well_early_does_well_later(model) -> None:
     x = model.standardised(features(40.0))
     noise = model.noise(400, np.random.default_rng(2))
