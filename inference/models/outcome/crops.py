@@ -62,7 +62,7 @@ def lesion_volumes(fractions: Voxels, lesion: Labels) -> FloatArray:
     """Return viable, dead and lipiodol-covered tumour of each lesion number in ml, (256, 3).
 
     A border voxel that tumour fills less than half has no lesion number; what it holds belongs to the
-    nearest lesion. Left out, it would be some 3 % of a large lesion and 9 % of a small one. So the volumes
+    nearest lesion. Left out, it would be 2 % of a large lesion and 9 % of a small one. So the volumes
     of all lesions add up to those of the crop, unless it has no lesion number at all.
 
     Parameters
