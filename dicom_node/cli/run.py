@@ -78,6 +78,11 @@ def run(
             done = forecast(order, settings, out, report, bundles)
     except ReviewNeeded as needed:
         write_proposal(needed, order, settings, out)
+        typer.echo(
+            f"the outlines are in {out / 'proposal'}: correct them and put them into the folder of the "
+            "study, or run again with --doubtful accept",
+            err=True,
+        )
         raise
     if as_json:
         typer.echo(json.dumps(done.document, indent=1))

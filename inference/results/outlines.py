@@ -86,6 +86,8 @@ class Segmentation:
         The segmentation object it was read from; None where a program of the node drew it.
     entropy : float or None
         Mean entropy (nats) of the segmenter's own uncertainty near the liver, where it has one.
+    doubts : tuple of str
+        Why, by the segmenter's own account, a person has to look before anything is forecast.
     passed_over : tuple of PassedOver
         More trusted segmenters that were not used.
     """
@@ -97,4 +99,5 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
     entropy: float | None = None
+    doubts: tuple[str, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()

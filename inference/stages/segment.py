@@ -46,7 +46,8 @@ def segment(
     """
     segmentation = segmenter.segment(case, baseline)
     values = OrganValues(segmentation.labels, baseline.primary.grid)
-    doubts, warnings = check_plausible(baseline, segmentation, limits, values)
+    found, warnings = check_plausible(baseline, segmentation, limits, values)
+    doubts = (*segmentation.doubts, *found)
     segmentation = replace(segmentation, warnings=(*segmentation.warnings, *doubts, *warnings))
     if doubts and segmentation.source_sop_instance_uid is None and doubtful is Doubtful.HOLD:
         raise ReviewNeeded(" ".join(doubts), baseline, segmentation)

@@ -48,6 +48,14 @@ def test_liver_and_tumours_of_a_simulated_patient_are_found(
     assert _dice(lesion, patient.tumour > 0) > 0.4
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_outlines_of_networks_that_saw_no_real_image_always_wait_for_a_person(
+    segmenter: UnetSegmenter, modality: str
+) -> None:
+    assert segmenter.info.trained_on.startswith("simulated")
+    assert "miss tumours" in segmenter.specs[modality].review
+
+
 def test_a_chest_has_no_liver_in_the_field_of_view(
     patient: SimulatedPatient, segmenter: UnetSegmenter
 ) -> None:

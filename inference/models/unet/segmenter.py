@@ -75,12 +75,16 @@ class NetworkSpec(Frozen):
 
 
 class SegmenterSpec(Frozen):
-    """``networks`` in the metadata of a bundle, and the limits of lesions."""
+    """``networks`` in the metadata of a bundle, the limits of lesions, and why outlines always wait.
+
+    `review` is empty where only doubtful outlines wait for a person.
+    """
 
     coarse: NetworkSpec
     fine: NetworkSpec
     lesion_threshold: float = Field(0.5, gt=0, lt=1)
     smallest_lesion_ml: float = Field(0.4, gt=0)
+    review: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,7 @@ class UnetSegmenter:
             source_sop_instance_uid=None,
             warnings=("Liver and tumours were outlined by a program; check the outlines.",),
             entropy=found.coarse.entropy,
+            doubts=(review,) if (review := self.specs[primary.modality].review) else (),
             regions=_regions(found.coarse, primary.grid),
         )
 

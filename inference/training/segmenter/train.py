@@ -45,9 +45,14 @@ _CLASSES: Mapping[str, int] = {COARSE: len(Organ), FINE: len(LiverPart)}
 _VALIDATION_MAPS = 8
 _LIMITS = (
     "Outlines are proposals that a person must look at. Tumours smaller than 0.4 ml are left out; dark "
-    "bands of beam hardening can be taken for tumours; lipiodol, ablation zones and transplanted or "
-    "resected livers were not measured."
+    "bands of beam hardening, and on MR fat beside the liver, can be taken for tumours; lipiodol, ablation "
+    "zones and transplanted or resected livers were not measured."
 )
+_REVIEW = (
+    "The networks that drew these outlines learned from synthetic images alone: they miss tumours, and draw "
+    "some that are none."
+)
+"""Why outlines always wait for a person where the networks of a modality saw no case of the site."""
 
 
 class SegmenterTraining(Frozen):
@@ -173,7 +178,7 @@ def write_bundle(
     folder: Path,
     trained: Mapping[str, Mapping[str, Trained]],
     settings: SegmenterTraining,
-    own_cases: int,
+    cases: Sequence[SegmentationCase] = (),
     start: Start | None = None,
 ) -> dict[str, Any]:
     """Write the bundle of the networks by modality and stage; return its metadata.
@@ -187,7 +192,9 @@ def write_bundle(
     figures: dict[str, Any] = {}
     if start is not None:
         for modality in sorted(start.segmenter.specs.keys() - trained.keys()):
-            networks[modality] = start.metadata["networks"][modality]
+            networks[modality] = {**start.metadata["networks"][modality]}
+            if start.info.trained_on.startswith("simulated"):
+                networks[modality]["review"] = _REVIEW
             for stage in (COARSE, FINE):
                 name = f"{modality.lower()}_{stage}"
                 figures[name] = start.metadata["training"][name]
@@ -196,6 +203,8 @@ def write_bundle(
                 shutil.copyfile(start.folder / _curve(name), folder / _curve(name))
     for modality, stages in sorted(trained.items()):
         networks[modality] = {stage: t.spec.model_dump(mode="json") for stage, t in sorted(stages.items())}
+        if not any(c.modality == modality for c in cases):
+            networks[modality]["review"] = _REVIEW
         for t in (stages[k] for k in sorted(stages)):
             weights = {k: v.half().contiguous() for k, v in t.fitted.model.state_dict().items()}
             save_file(weights, folder / t.spec.file)
@@ -213,7 +222,7 @@ def write_bundle(
         "kind": "segmenter",
         "format": "unet",
         "task": "liver, tumours and the organs that tell the contrast phase, on CT and MR",
-        "trained_on": _trained_on(settings, own_cases, start),
+        "trained_on": _trained_on(settings, len(cases), start),
         "command": "hepatocast train segmenter",
         "limits": _LIMITS,
         "settings": settings.model_dump(mode="json"),
@@ -271,4 +280,4 @@ def train_segmenter(
             trained.setdefault(modality, {})[stage] = train_network(
                 stage, modality, settings, bank, cases, work, progress, start
             )
-    return write_bundle(out, trained, settings, len(cases), start)
+    return write_bundle(out, trained, settings, cases, start)

@@ -161,6 +161,7 @@ def test_good_outlines_of_a_program_are_used(without_seg: Case, baseline: Baseli
         ({"entropy": 0.9}, LIMITS, "uncertain .mean entropy 0.90"),
         ({}, SegmentationLimits(review_below_ml=3000.0), "unusual volume"),
         ({"lesions": ()}, LIMITS, "No tumour was found"),
+        ({"doubts": ("Nobody has checked it.",)}, LIMITS, "Nobody has checked it"),
     ],
 )
 def test_doubtful_outlines_of_a_program_are_held_with_the_reason(

@@ -58,4 +58,6 @@ def test_what_is_not_trained_again_stays_and_what_was_real_stays_real(tmp_path: 
     assert stored["training"]["ct_fine"] == start.metadata["training"]["ct_fine"]
     for kept in ("models/ct_coarse.safetensors", "models/ct_fine.safetensors", "docs/ct_fine.csv"):
         assert (tmp_path / "out" / kept).read_bytes() == (start.folder / kept).read_bytes()
-    assert UnetSegmenter.from_bundle(tmp_path / "out").covers("MR")
+    made = UnetSegmenter.from_bundle(tmp_path / "out")
+    assert made.covers("MR")
+    assert made.specs["MR"].review, "no real MR was seen"
