@@ -124,7 +124,8 @@ def prepare(
     Baseline and follow-ups are read as a study is read for a forecast, with the liver and tumours of a
     segmentation object in each study. With --segmentation automatic the others are outlined by the site's
     own segmenters of the configuration, or else by the segmenter in force; studies whose outlines are
-    doubtful are left out. Contrast phases are told by descriptions, times and images.
+    doubtful, as all of the shipped segmenter are, are left out. Contrast phases are told by descriptions,
+    times and images.
 
     Follow-ups are registered to the baseline; one whose registration is not good enough is left out.
     Volumes and response (RECIST 1.1, mRECIST) are measured on each study's own images. All problems of
