@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from inference.imaging.boxes import box_of
 from inference.results import FloatArray, Labels, Mask, Voxels
 
 SPACING_MM = 2.25
@@ -72,11 +73,10 @@ def lesion_volumes(fractions: Voxels, lesion: Labels) -> FloatArray:
     lesion : array of uint8, (z, y, x)
     """
     volumes = np.zeros((256, len(fractions)))
-    filled = np.asarray((fractions > 0).any(axis=0))
-    found = ndimage.find_objects((filled | (lesion > 0)).astype(np.uint8))
-    if not found or not lesion.any():
+    if not lesion.any():
         return volumes
-    box = found[0]
+    filled = np.asarray((fractions > 0).any(axis=0))
+    box = box_of(filled | (lesion > 0), 0).slices
     number, inside = lesion[box], filled[box]
     index = ndimage.distance_transform_edt(number == 0, return_distances=False, return_indices=True)
     owner = number[tuple(index)][inside]

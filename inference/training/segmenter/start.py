@@ -28,6 +28,11 @@ class Start:
     metadata: Mapping[str, Any]
     segmenter: UnetSegmenter
 
+    @property
+    def simulated(self) -> bool:
+        """Whether its networks have seen synthetic images alone."""
+        return self.info.trained_on.startswith("simulated")
+
     def weights(self, modality: str, stage: str, wanted: NetworkSpec) -> dict[str, Tensor]:
         """Return the weights that a network begins with: its own, else those of another modality.
 

@@ -193,7 +193,7 @@ def write_bundle(
     if start is not None:
         for modality in sorted(start.segmenter.specs.keys() - trained.keys()):
             networks[modality] = {**start.metadata["networks"][modality]}
-            if start.info.trained_on.startswith("simulated"):
+            if start.simulated:
                 networks[modality]["review"] = _REVIEW
             for stage in (COARSE, FINE):
                 name = f"{modality.lower()}_{stage}"
@@ -244,7 +244,7 @@ def _trained_on(settings: SegmenterTraining, own_cases: int, start: Start | None
     synthetic = f"synthetic images of random label maps, n={settings.label_maps}"
     if own_cases:
         return f"real: {own_cases} segmented cases of the site, beside {synthetic}"
-    if start is not None and not start.info.trained_on.startswith("simulated"):
+    if start is not None and not start.simulated:
         return f"{start.info.trained_on}; then {synthetic}"
     return f"simulated: {synthetic}"
 
