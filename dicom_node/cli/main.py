@@ -93,7 +93,10 @@ def _exit_code(error: Exception) -> int:
 
 
 def invoke(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; errors are one line on standard error."""
+    """Run one command and return its exit code.
+
+    An error is one line on standard error, and a line for each of its notes, which say what to do.
+    """
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -104,6 +107,8 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         return ended.code if isinstance(ended.code, int) else FAILED if ended.code else DONE
     except (NodeError, InferenceError, ReportingError) as error:
         typer.echo(f"hepatocast: {' '.join(str(error).split())}", err=True)
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(note, err=True)
         return _exit_code(error)
     return DONE
 

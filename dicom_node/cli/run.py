@@ -78,10 +78,9 @@ def run(
             done = forecast(order, settings, out, report, bundles)
     except ReviewNeeded as needed:
         write_proposal(needed, order, settings, out)
-        typer.echo(
-            f"the outlines are in {out / 'proposal'}: correct them and put them into the folder of the "
-            "study, or run again with --doubtful accept",
-            err=True,
+        needed.add_note(
+            f"The outlines are in {out / 'proposal'}: correct them and put them into the folder of the "
+            "study, or run again with --doubtful accept."
         )
         raise
     if as_json:

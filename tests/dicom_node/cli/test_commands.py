@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
 
+from dicom_node import forecast
 from dicom_node.cli.main import DONE, FAILED, REFUSED, WRONG_USAGE, invoke
 from dicom_node.jobs.ledger import ResultRow
+from inference.errors import ReviewNeeded
+from inference.imaging.reading import read_case
+from inference.models.seg_in_study import SegInStudy
+from inference.stages.load import load
+from inference.stages.selection import select
 from tests.builders.dicom_files import ct_series
 from tests.builders.nodes import Node
 from tests.builders.studies import write_study
@@ -57,6 +64,25 @@ def test_a_refused_study_is_3_with_the_reason_in_one_line(
     (line,) = captured.err.strip().splitlines()
     assert "the segmented liver" in line
     assert captured.out == ""
+
+
+def test_doubtful_outlines_are_3_with_the_reason_first_and_then_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = write_study(tmp_path / "study")
+    case = read_case(study)
+    baseline = load(select(case))
+    outlined = SegInStudy().segment(case, baseline)
+
+    def doubting(*_: object) -> NoReturn:
+        raise ReviewNeeded("the liver is in two pieces", baseline, outlined)
+
+    monkeypatch.setattr(forecast, "forecast", doubting)
+    assert invoke(["run", str(study), "--out", str(tmp_path / "out"), "--json"]) == REFUSED
+    reason, what_to_do = capsys.readouterr().err.strip().splitlines()
+    assert reason == "hepatocast: the liver is in two pieces"
+    assert "--doubtful accept" in what_to_do
+    assert list((tmp_path / "out" / "proposal").rglob("*.dcm"))
 
 
 def test_an_unknown_regimen_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
