@@ -78,7 +78,8 @@ class FineCases:
         parenchyma = case.values[case.labels == _LIVER]
         liver = float(np.median(parenchyma)) if len(parenchyma) else float(np.median(case.values))
         relative = relative_input(values.numpy(), liver, relative_scale(self.modality, liver))
-        guess = poor_guess(labels > 0, labels == _TUMOUR, rng)
+        alike = (labels == 0) & (torch.from_numpy(relative).abs() < 1.0)
+        guess = poor_guess(labels > 0, labels == _TUMOUR, [alike], rng)
         channels = [network_input(values, self.modality, rng), torch.from_numpy(relative), guess]
         device = next(model.parameters()).device
         shares = model(torch.stack(channels)[None].to(device)).float().softmax(1)

@@ -97,6 +97,16 @@ def whole_slab(rng: np.random.Generator, label_map: Labels, spacing_mm: float) -
     return nearest_labels(label_map, place)
 
 
+def field_of_view(rng: np.random.Generator, labels: Tensor) -> Tensor:
+    """Cut a slab as a reconstruction around the liver would, in one of three scans."""
+    if rng.random() > 1.0 / 3.0:
+        return labels
+    _, y, x = labels.shape
+    rows, columns = (int(n * rng.uniform(0.6, 1.0)) for n in (y, x))
+    row, column = int(rng.integers(y - rows + 1)), int(rng.integers(x - columns + 1))
+    return labels[:, row : row + rows, column : column + columns].contiguous()
+
+
 def liver_piece(
     rng: np.random.Generator, label_map: Labels, spacing_mm: float, shape: tuple[int, int, int]
 ) -> Tensor:

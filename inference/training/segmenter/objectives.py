@@ -29,7 +29,7 @@ from inference.training.segmenter.contrast import (
     paint,
     smooth_field,
 )
-from inference.training.segmenter.crops import LIVER, add_tumours, liver_piece, whole_slab
+from inference.training.segmenter.crops import LIVER, add_tumours, field_of_view, liver_piece, whole_slab
 from inference.training.segmenter.scene import Label
 
 _ORGAN_OF: Mapping[Organ, tuple[Label, ...]] = {
@@ -59,6 +59,26 @@ _PART_OF: Mapping[LiverPart, tuple[Label, ...]] = {
     LiverPart.LESION: (Label.LESION, Label.NECROSIS),
     LiverPart.VESSEL: (Label.PORTAL_VEIN, Label.HEPATIC_VEIN),
 }
+_TUMOUR = torch.tensor([int(Label.LESION), int(Label.NECROSIS)])
+_SOFT = (
+    Label.MUSCLE,
+    Label.HEART,
+    Label.SPLEEN,
+    Label.KIDNEY_CORTEX,
+    Label.KIDNEY_MEDULLA,
+    Label.STOMACH_WALL,
+    Label.STOMACH_CONTENT,
+    Label.BOWEL_WALL,
+    Label.BOWEL_CONTENT,
+    Label.GALLBLADDER,
+    Label.PANCREAS,
+    Label.CAVA,
+    Label.OUTER_VEIN,
+    Label.ADRENAL,
+    Label.ASCITES,
+)
+_BESIDE: Mapping[str, tuple[Label, ...]] = {"CT": _SOFT, "MR": (*_SOFT, Label.CAVITY_FAT, Label.FAT)}
+"""What coarse networks take for liver."""
 _ORGAN_WEIGHTS = (0.5, 2.0, 1.5, 1.5, 1.0, 1.0, 0.7, 1.0, 1.5, 1.2, 0.6)
 _PART_WEIGHTS = (1.0, 1.0, 2.0, 1.2)
 FINE_SHAPE = (48, 56, 56)
@@ -105,7 +125,8 @@ class CoarseObjective:
 
     def piece(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return the input (1, 1, z, y, x) and the classes (1, z, y, x)."""
-        labels = whole_slab(rng, self.bank[int(rng.integers(len(self.bank)))], COARSE_SPACING_MM)
+        label_map = self.bank[int(rng.integers(len(self.bank)))]
+        labels = field_of_view(rng, whole_slab(rng, label_map, COARSE_SPACING_MM))
         labels = add_tumours(rng, labels, COARSE_SPACING_MM, (0.5, 0.2, 0.2, 0.1), (50.0, 0.5))
         contrast = ct_contrast(rng) if self.modality == "CT" else mr_contrast(rng)
         image = network_input(paint(labels, contrast), self.modality, rng)
@@ -131,9 +152,7 @@ class FineObjective:
         label_map = self.bank[int(rng.integers(len(self.bank)))]
         labels = liver_piece(rng, label_map, FINE_SPACING_MM, FINE_SHAPE)
         if rng.random() < 0.4:
-            labels[torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))] = int(
-                Label.LIVER
-            )
+            labels[torch.isin(labels, _TUMOUR)] = int(Label.LIVER)
         labels = add_tumours(rng, labels, FINE_SPACING_MM, (0.3, 0.3, 0.2, 0.1, 0.1), (30.0, 0.6))
         contrast = ct_contrast(rng) if self.modality == "CT" else mr_contrast(rng)
         values = paint(labels, contrast)
@@ -141,9 +160,16 @@ class FineObjective:
             values = values + ct_shading(FINE_SHAPE, rng)
         liver = float(contrast.mean[Label.LIVER]) + rng.normal(0.0, 5.0)
         relative = relative_input(values.numpy(), liver, relative_scale(self.modality, liver))
-        tumour = torch.isin(labels, torch.tensor([int(Label.LESION), int(Label.NECROSIS)]))
-        guess = poor_guess(torch.isin(labels, torch.tensor([int(k) for k in LIVER])), tumour, rng)
-        channels = [network_input(values, self.modality, rng), torch.from_numpy(relative), guess]
+        channels = [
+            network_input(values, self.modality, rng),
+            torch.from_numpy(relative),
+            poor_guess(
+                torch.isin(labels, torch.tensor([int(k) for k in LIVER])),
+                torch.isin(labels, _TUMOUR),
+                [labels == int(k) for k in _BESIDE[self.modality]],
+                rng,
+            ),
+        ]
         return torch.stack(channels)[None], _classes(_PART_OF)[labels][None]
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> Tensor:
@@ -154,16 +180,36 @@ class FineObjective:
         return weighted_loss(model(image.to(device)), target.to(device), _PART_WEIGHTS, dice_of)
 
 
-def poor_guess(liver: Tensor, tumour: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return what a coarse network may say of the liver, -1 to 1: shifted, bitten, leaking, blurred."""
-    liver = liver.float()
+def poor_guess(liver: Tensor, tumour: Tensor, beside: Sequence[Tensor], rng: np.random.Generator) -> Tensor:
+    """Return what a coarse network may say of the liver, -1 to 1.
+
+    It doubts tumours and pieces of the liver, takes pieces of what lies beside it for liver, and is unsure
+    at its border. Where errors stay near the border, the fine network learns to believe what it is told: on
+    a development CT it then made .80 of a guess whose Dice was .73, and .99 of the truth.
+
+    Parameters
+    ----------
+    liver, tumour : array of bool, (z, y, x)
+    beside : arrays of bool, (z, y, x)
+        Tissues that may be taken for liver.
+    """
     z, y, x = liver.shape
     shape = (z, y, x)
-    if rng.random() < 0.5:
-        # Tumours are what coarse networks leave out, whole or in part.
-        liver[tumour & (smooth_field(shape, 8.0) > float(rng.uniform(-1.5, 1.0)))] = 0.0
+    called = liver.float()
+    if rng.random() < 0.6:
+        doubted = smooth_field(shape, 8.0) > float(rng.uniform(-1.5, 1.0))
+        called[tumour & doubted] = float(rng.uniform(0.0, 0.4))
+    if rng.random() < 0.75:
+        doubted = smooth_field(shape, float(rng.uniform(6.0, 20.0))) > float(rng.uniform(-0.3, 1.8))
+        called[doubted & (called > 0.5)] = float(rng.uniform(0.0, 0.4))
+    if rng.random() < 0.6:
+        taken = [mask for mask in beside if rng.random() < 0.5] or beside[:1]
+        reached = smooth_field(shape, float(rng.uniform(6.0, 20.0))) > float(rng.uniform(0.0, 1.5))
+        share = float(rng.uniform(0.6, 1.0))
+        for mask in taken:
+            called[mask & reached] = share
     wave = smooth_field(shape, 8.0) * float(rng.uniform(0.0, 0.45)) + float(rng.normal(0.0, 0.08))
-    soft = blurred(liver, float(rng.uniform(1.0, 2.5)))
-    steep = float(rng.uniform(6.0, 14.0))
+    soft = blurred(called, float(rng.uniform(1.0, 2.5)))
+    steep = float(rng.uniform(4.0, 14.0))
     guess: Tensor = torch.sigmoid(steep * (soft - 0.5 + wave * (1.0 - (2.0 * soft - 1.0).abs() * 0.6)))
     return guess * 2.0 - 1.0

@@ -15,9 +15,9 @@ from inference.randomness import RandomStreams
 from inference.results import Labels
 from inference.training.segmenter.cases import CoarseCases, FineCases, prepare
 from inference.training.segmenter.contrast import ct_contrast, mr_contrast, paint
-from inference.training.segmenter.crops import LIVER, add_tumours, liver_piece, whole_slab
+from inference.training.segmenter.crops import LIVER, add_tumours, field_of_view, liver_piece, whole_slab
 from inference.training.segmenter.label_maps import random_label_map
-from inference.training.segmenter.objectives import CoarseObjective, FineObjective
+from inference.training.segmenter.objectives import CoarseObjective, FineObjective, poor_guess
 from inference.training.segmenter.scene import SPACING_MM, Label
 from inference.training.segmenter.train import SegmenterTraining, train_segmenter
 
@@ -65,6 +65,33 @@ def test_added_tumours_stay_in_the_liver(bank: Labels) -> None:
     changed = after != labels
     assert bool(changed.any())
     assert bool(before[changed].all())
+
+
+def test_guesses_are_wrong_in_the_midst_of_the_liver_and_far_from_it() -> None:
+    liver = torch.zeros(40, 40, 40, dtype=torch.bool)
+    liver[:, :, :24] = True
+    organ = torch.zeros_like(liver)
+    organ[:, :, 28:] = True
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    guesses = torch.stack([poor_guess(liver, liver & False, [organ], rng) for _ in range(40)])
+    assert float(guesses.min()) >= -1.0
+    assert float(guesses.max()) <= 1.0
+    inner, outer = guesses[..., 4:16], guesses[..., 34:]
+    missed, taken = (inner < 0).float().mean((1, 2, 3)), (outer > 0).float().mean((1, 2, 3))
+    assert 0.2 < float((missed > 0.02).float().mean()) < 0.9
+    assert 0.1 < float((taken > 0.02).float().mean()) < 0.8
+    right = (guesses > 0) == liver
+    assert float(right.float().mean()) > 0.7
+
+
+def test_one_scan_in_three_shows_a_part_of_the_body(bank: Labels) -> None:
+    rng = np.random.default_rng(2)
+    labels = whole_slab(rng, bank[0], 4.0)
+    cuts = [field_of_view(rng, labels) for _ in range(60)]
+    narrow = [c for c in cuts if c.shape != labels.shape]
+    assert 10 < len(narrow) < 30
+    assert all(c.shape[0] == labels.shape[0] and min(c.shape[1:]) >= 38 for c in narrow)
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR"])
