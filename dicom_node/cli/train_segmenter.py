@@ -32,8 +32,14 @@ def segmenter(
             "modality that is not trained stay as they are in it."
         ),
     ] = None,
-    coarse_steps: Annotated[int | None, typer.Option(help="Steps of the network that finds organs.")] = None,
-    fine_steps: Annotated[int | None, typer.Option(help="Steps of the network that draws the liver.")] = None,
+    coarse_steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of the network that finds organs; 0 keeps that of --start-from."),
+    ] = None,
+    fine_steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps of the network that draws the liver; 0 keeps that of --start-from."),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Of the first steps; it falls to nearly nothing.")
     ] = None,

@@ -56,9 +56,9 @@ _SMOOTH_MM = 1.5
 _RING_VOXELS = (1, 6)
 """The liver around a lesion: from 2 to 12 mm away."""
 _LEAST_RING = 50
-_LEAST_CONTRAST = 1.8
-"""Standard deviations of the liver around: dark bands of a development CT had 1.6, tumours of another
-2.8 or more."""
+_LEAST_CONTRAST = 2.2
+"""Standard deviations of the liver around: dark bands of a development CT had 1.6 to 2.0, tumours of another
+2.7 or more."""
 _QUARTILES_OF_NORMAL = 1.349
 """The quartiles of a normal distribution lie this many standard deviations apart."""
 _WHOLE = np.ones((3, 3, 3), dtype=bool)

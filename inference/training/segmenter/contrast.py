@@ -52,6 +52,8 @@ _HU: Mapping[Label, tuple[float, float, float, float, float]] = {
     Label.OUTER_VEIN: (42, 80, 158, 118, 24),
     Label.ADRENAL: (30, 70, 72, 60, 15),
 }
+_ARTERIAL = 1
+"""Place of the late arterial phase in the table."""
 _LABELS = len(Label)
 _TABLE = np.array([_HU[label] for label in Label], dtype=np.float64)
 
@@ -168,7 +170,9 @@ def ct_contrast(rng: np.random.Generator) -> Contrast:
         mean[Label.LIVER] -= rng.uniform(10.0, 50.0)  # steatosis
     liver = mean[Label.LIVER]
     if rng.random() < 0.7:
-        mean[Label.LESION] = liver + (rng.uniform(-75, -10) if rng.random() < 0.7 else rng.uniform(12, 80))
+        # Tumours are brighter than the liver in the arterial phase; later, what is brighter is a vessel.
+        bright = rng.random() < 0.6 * weight[_ARTERIAL]
+        mean[Label.LESION] = liver + (rng.uniform(12, 80) if bright else rng.uniform(-75, -10))
     for contents in (Label.STOMACH_CONTENT, Label.BOWEL_CONTENT, Label.COLON_CONTENT):
         if rng.random() < 0.15:
             mean[contents] = rng.uniform(60.0, 350.0)  # oral contrast

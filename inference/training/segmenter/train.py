@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from inference.bundle_store import seal
+from inference.errors import TrainingDataError
 from inference.evaluation.segmentation_cases import SegmentationCase
 from inference.models.protocols import Progress
 from inference.models.unet.network import UNet
@@ -60,12 +61,18 @@ class SegmenterTraining(Frozen):
 
     modalities: tuple[str, ...] = ("CT", "MR")
     label_maps: int = Field(200, ge=4)
-    coarse_steps: int = Field(3600, ge=1)
-    fine_steps: int = Field(2600, ge=1)
+    coarse_steps: int = Field(
+        3600, ge=0, description="0 keeps the network of the bundle that is gone on from"
+    )
+    fine_steps: int = Field(2600, ge=0, description="likewise")
     learning_rate: float = Field(2e-3, gt=0)
     validate_every: int = Field(50, ge=1)
     share_real: float = Field(0.5, ge=0, le=1, description="of steps on a site's own cases, if given")
     seed: int = Field(20261121, ge=0)
+
+    def steps(self, stage: str) -> int:
+        """Return how many steps a network is trained for."""
+        return self.coarse_steps if stage == COARSE else self.fine_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +138,8 @@ def train_network(
     if start is not None:
         network.load_state_dict(start.weights(modality, stage, spec))
         folder = work / f"{name}_from_{start.info.sha256[:12]}"
-    steps = settings.coarse_steps if stage == COARSE else settings.fine_steps
     loop = LoopSettings(
-        steps=steps,
+        steps=settings.steps(stage),
         learning_rate=settings.learning_rate,
         validate_every=settings.validate_every,
         # The loss on held-out label maps rises with confidence long before real images get worse.
@@ -183,39 +189,29 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Write the bundle of the networks by modality and stage; return its metadata.
 
-    Networks of `start` whose modality was not trained are copied with what is said of them. Weights are
-    stored in half precision, which moves no figure that was measured.
+    Networks of `start` that were not trained are copied with what is said of them. Weights are stored in
+    half precision, which moves no figure that was measured.
     """
     (folder / "models").mkdir(parents=True, exist_ok=True)
     (folder / "docs").mkdir(exist_ok=True)
     networks: dict[str, Any] = {}
     figures: dict[str, Any] = {}
-    if start is not None:
-        for modality in sorted(start.segmenter.specs.keys() - trained.keys()):
-            networks[modality] = {**start.metadata["networks"][modality]}
-            if start.simulated:
-                networks[modality]["review"] = _REVIEW
-            for stage in (COARSE, FINE):
-                name = f"{modality.lower()}_{stage}"
-                figures[name] = start.metadata["training"][name]
-                weights_file = networks[modality][stage]["file"]
-                shutil.copyfile(start.folder / weights_file, folder / weights_file)
-                shutil.copyfile(start.folder / _curve(name), folder / _curve(name))
-    for modality, stages in sorted(trained.items()):
-        networks[modality] = {stage: t.spec.model_dump(mode="json") for stage, t in sorted(stages.items())}
-        if not any(c.modality == modality for c in cases):
-            networks[modality]["review"] = _REVIEW
-        for t in (stages[k] for k in sorted(stages)):
-            weights = {k: v.half().contiguous() for k, v in t.fitted.model.state_dict().items()}
-            save_file(weights, folder / t.spec.file)
-            name = Path(t.spec.file).stem
-            figures[name] = {
-                "steps": t.fitted.steps,
-                "kept_step": t.fitted.kept_step,
-                "validation_loss": round(t.fitted.kept_figure, 4),
-                "steps_left_out": t.fitted.skipped,
-            }
-            shutil.copyfile(t.folder / "learning_curve.csv", folder / _curve(name))
+    kept = start.segmenter.specs.keys() if start is not None else set()
+    for modality in sorted(trained.keys() | kept):
+        stages = trained.get(modality, {})
+        entry = {**start.metadata["networks"][modality]} if start is not None and modality in kept else {}
+        if stages:
+            entry["review"] = "" if any(c.modality == modality for c in cases) else _REVIEW
+        elif start is not None and start.simulated:
+            entry["review"] = _REVIEW
+        for stage in (COARSE, FINE):
+            name = f"{modality.lower()}_{stage}"
+            if stage in stages:
+                entry[stage] = stages[stage].spec.model_dump(mode="json")
+                figures[name] = _write_network(folder, name, stages[stage])
+            elif start is not None:
+                figures[name] = _copy_network(folder, name, entry[stage]["file"], start)
+        networks[modality] = entry
     metadata = {
         "name": "segmenter",
         "version": "1",
@@ -235,6 +231,27 @@ def write_bundle(
     return metadata
 
 
+def _write_network(folder: Path, name: str, trained: Trained) -> dict[str, Any]:
+    """Write weights and learning curve of a network; return its figures."""
+    weights = {k: v.half().contiguous() for k, v in trained.fitted.model.state_dict().items()}
+    save_file(weights, folder / trained.spec.file)
+    shutil.copyfile(trained.folder / "learning_curve.csv", folder / _curve(name))
+    return {
+        "steps": trained.fitted.steps,
+        "kept_step": trained.fitted.kept_step,
+        "validation_loss": round(trained.fitted.kept_figure, 4),
+        "steps_left_out": trained.fitted.skipped,
+    }
+
+
+def _copy_network(folder: Path, name: str, file: str, start: Start) -> dict[str, Any]:
+    """Copy weights and learning curve of a network of another bundle; return its figures."""
+    for path in (file, _curve(name)):
+        shutil.copyfile(start.folder / path, folder / path)
+    figures: dict[str, Any] = start.metadata["training"][name]
+    return figures
+
+
 def _curve(network: str) -> str:
     return f"docs/{network}.csv"
 
@@ -247,6 +264,15 @@ def _trained_on(settings: SegmenterTraining, own_cases: int, start: Start | None
     if start is not None and not start.simulated:
         return f"{start.info.trained_on}; then {synthetic}"
     return f"simulated: {synthetic}"
+
+
+def _check_steps(settings: SegmenterTraining, modality: str) -> None:
+    """Refuse to leave out a network that no other bundle has."""
+    for stage in (COARSE, FINE):
+        if not settings.steps(stage):
+            raise TrainingDataError(
+                f"the {stage} network for {modality} has no steps, and there is no bundle to take it from"
+            )
 
 
 def train_segmenter(
@@ -270,12 +296,15 @@ def train_segmenter(
     Raises
     ------
     TrainingDataError
-        The networks of `start` are built otherwise.
+        The networks of `start` are built otherwise, or it has none where none is trained.
     """
+    for modality in settings.modalities:
+        if start is None or modality not in start.segmenter.specs:
+            _check_steps(settings, modality)
     bank = label_bank(settings, work, workers, progress)
     trained: dict[str, dict[str, Trained]] = {}
     for modality in settings.modalities:
-        for stage in (COARSE, FINE):
+        for stage in (s for s in (COARSE, FINE) if settings.steps(s)):
             _log.info("training the %s network for %s", stage, modality)
             trained.setdefault(modality, {})[stage] = train_network(
                 stage, modality, settings, bank, cases, work, progress, start

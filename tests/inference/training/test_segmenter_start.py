@@ -43,6 +43,22 @@ def test_a_bundle_that_is_absent_is_refused(tmp_path: Path) -> None:
         read_start(tmp_path / "nothing")
 
 
+def test_a_network_without_steps_is_taken_from_the_start_and_nowhere_else(tmp_path: Path) -> None:
+    start = read_start("segmenter")
+    fine_alone = _TINY.model_copy(update={"coarse_steps": 0})
+    with pytest.raises(TrainingDataError, match="the coarse network for MR has no steps"):
+        train_segmenter(fine_alone, tmp_path / "none", tmp_path / "work", lambda _t, _s: None)
+    metadata = train_segmenter(
+        fine_alone, tmp_path / "out", tmp_path / "work", lambda _t, _s: None, start=start
+    )
+    assert metadata["training"]["mr_coarse"] == start.metadata["training"]["mr_coarse"]
+    assert metadata["training"]["mr_fine"]["steps"] == 1
+    for network, same in (("mr_coarse", True), ("mr_fine", False), ("ct_fine", True)):
+        file = f"models/{network}.safetensors"
+        assert ((tmp_path / "out" / file).read_bytes() == (start.folder / file).read_bytes()) is same
+    assert UnetSegmenter.from_bundle(tmp_path / "out").specs["MR"].review
+
+
 @pytest.mark.slow
 def test_what_is_not_trained_again_stays_and_what_was_real_stays_real(tmp_path: Path) -> None:
     start = read_start("segmenter")

@@ -51,6 +51,15 @@ def test_painted_ct_has_the_attenuation_of_its_contrast(bank: Labels) -> None:
         assert found == pytest.approx(float(contrast.mean[label]), abs=25.0)
 
 
+def test_tumours_are_brighter_than_the_liver_in_the_arterial_phase_above_all() -> None:
+    rng = np.random.default_rng(1)
+    means = np.stack([ct_contrast(rng).mean for _ in range(600)])
+    bright = means[:, Label.LESION] > means[:, Label.LIVER] + 10.0
+    arterial = means[:, Label.AORTA] > 230.0
+    assert bright[arterial].mean() > 0.3
+    assert bright[~arterial].mean() < 0.5 * bright[arterial].mean()
+
+
 def test_mr_contrasts_vary_in_the_order_of_organs() -> None:
     rng = np.random.default_rng(0)
     brighter = [c.mean[Label.SPLEEN] > c.mean[Label.LIVER] for c in (mr_contrast(rng) for _ in range(60))]
