@@ -34,8 +34,12 @@ _MULTIPLE_FINE = 8
 MARGIN_MM = 16.0
 """What the fine network sees around the liver."""
 LOOKS = 3
-"""Looks at the liver of a study. On a development CT with many tumours three raised the liver's Dice from
-.91 to .92 and that of its tumours from .71 to .74; each takes a second or two."""
+"""Looks at the liver of a study. On a development CT with many tumours, of which the coarse network leaves
+out large pieces, three raised the liver's Dice from .89 to .90; each takes a second or two."""
+_LEAST_GUESS = 0.05
+"""Nothing is liver where the first guess is below this, for what the fine network adds may leak from look to
+look: on simulated CT with a wide margin to a Dice of .93 after three, which stays at .97 so. The price is .90
+instead of .93 on the CT whose guess leaves out large pieces."""
 
 _LEAST_COARSE_ML = 20.0
 _SHIFTS_MM = (0.0, COARSE_SPACING_MM / 2.0)
@@ -155,18 +159,22 @@ def look_closely(
     ----------
     guess : array of float32, (z, y, x)
         Probability of the liver. Each further look begins with what the one before it found.
+    looks : int
+        At least one.
     """
     image = to_lattice(values, grid, lattice, outside_value(networks.modality))
     liver = float(np.median(image[guess > 0.8])) if (guess > 0.8).any() else float(np.median(image))
     window = _normalised(image, networks.modality)
     relative = relative_input(image, liver, relative_scale(networks.modality, liver))
-    shares = _probabilities(networks.fine, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
-    for past in range(1, looks):
-        found = liver_share(shares)
-        # The first look is held to the coarse network, which sees more of the body.
-        guess = (found + guess) / 2.0 if past == 1 else found
+    outside = guess < _LEAST_GUESS
+    for past in range(looks):
         channels = np.stack([window, relative, guess * 2.0 - 1.0])
         shares = _probabilities(networks.fine, channels, _MULTIPLE_FINE)
+        shares[:, outside] = 0.0
+        shares[LiverPart.OUTSIDE, outside] = 1.0
+        found = liver_share(shares)
+        # The first look is held to the coarse network, which sees more of the body.
+        guess = (found + guess) / 2.0 if past == 0 else found
     return FineFinding(lattice, image, shares)
 
 

@@ -24,7 +24,7 @@ from inference.models.unet.lattice import (
 )
 from inference.models.unet.network import UNet, padded
 from inference.models.unet.organs import LiverPart, Organ, ct_input
-from inference.models.unet.predict import CoarseFinding, FineFinding
+from inference.models.unet.predict import CoarseFinding, FineFinding, liver_share, look_closely
 from inference.models.unet.segmenter import NetworkSpec, SegmenterSpec, _on_grid
 from inference.results import Box, Grid, Voxels
 
@@ -103,6 +103,21 @@ def test_lesions_are_outlined_in_a_liver_that_is_known(tmp_path: Path) -> None:
     liver = _ball(grid, (0.0, 0.0, 60.0), 25.0) > 0.5
     found = segmenter.outline(np.zeros(grid.shape, np.float32), grid, "CT", liver, Box((0, 0, 0), grid.shape))
     assert np.array_equal(found, liver)
+
+
+def test_nothing_is_liver_that_the_first_guess_excludes(tmp_path: Path) -> None:
+    """A fine network that calls everything liver spreads over all that was thought possible, no further."""
+    networks = UnetSegmenter.from_bundle(_bundle(tmp_path / "b")).networks["CT"]
+    with torch.no_grad():
+        networks.fine.head.weight.zero_()
+        assert networks.fine.head.bias is not None
+        networks.fine.head.bias.copy_(torch.eye(len(LiverPart))[LiverPart.PARENCHYMA] * 9.0)
+    grid = _grid()
+    lattice = covering(grid, 4.0)
+    guess = np.random.default_rng(0).uniform(0.0, 0.2, lattice.shape).astype(np.float32)
+    found = look_closely(np.zeros(grid.shape, np.float32), grid, networks, lattice, guess, looks=3)
+    assert np.array_equal(liver_share(found.shares) > 0.5, guess >= 0.05)
+    assert np.allclose(found.shares.sum(axis=0), 1.0)
 
 
 def test_the_network_takes_any_multiple_and_padding_makes_one() -> None:
