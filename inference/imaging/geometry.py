@@ -177,11 +177,11 @@ def _check_gaps(planes: Sequence[Plane]) -> None:
     if not len(wide):
         return
     missing = int(np.rint(steps[wide] / nominal - 1).sum())
-    where = ", ".join(f"{depth[i]:.1f} to {depth[i + 1]:.1f} mm" for i in wide[:3])
+    where = ", ".join(f"{depth[i]:.1f} and {depth[i + 1]:.1f} mm" for i in wide[:3])
     more = " and elsewhere" if len(wide) > 3 else ""
     noun = "slice is" if missing == 1 else "slices are"
     raise GeometryError(
-        f"{missing} {noun} missing: nothing between {where}{more} "
+        f"{missing} {noun} missing: there is none between {where}{more} "
         f"at a slice spacing of {nominal:.2f} mm (positions along the slice normal)"
     )
 

@@ -59,10 +59,12 @@ def test_a_refused_study_is_3_with_the_reason_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = write_study(tmp_path / "study", phases=("portal_venous",), seg=None)
+    images = sorted(study.rglob("*.dcm"))
+    images[len(images) // 2].unlink()
     assert invoke(["run", str(study), "--out", str(tmp_path / "out"), "--json"]) == REFUSED
     captured = capsys.readouterr()
     (line,) = captured.err.strip().splitlines()
-    assert "the segmented liver" in line
+    assert "1 slice is missing" in line
     assert captured.out == ""
 
 
