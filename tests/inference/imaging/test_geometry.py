@@ -79,7 +79,7 @@ def test_gantry_tilt_keeps_volumes_and_distances(degrees):
 @pytest.mark.parametrize(("removed", "missing"), [((5,), "1 slice is"), ((5, 6, 7), "3 slices are")])
 def test_missing_slices_are_counted_and_located(removed, missing):
     found = [p for k, p in enumerate(planes(origin_mm=(0, 0, 0))) if k not in removed]
-    with pytest.raises(GeometryError, match=rf"{missing} missing.*12.0 to {3.0 * (removed[-1] + 1):.1f} mm"):
+    with pytest.raises(GeometryError, match=rf"{missing} missing.*12.0 and {3.0 * (removed[-1] + 1):.1f} mm"):
         volume_affine(found)
 
 
