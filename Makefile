@@ -15,7 +15,7 @@ test: $(VENV)/installed-dev judges check
 	$(BIN)/pytest -m "not slow and not benchmark and not gpu"
 
 test-slow: $(VENV)/installed-dev
-	sh tests/install_judges.sh chromium $$(command -v npm >/dev/null || echo nodejs npm)
+	sh tests/install_judges.sh chromium buildah debootstrap $$(command -v npm >/dev/null || echo nodejs npm)
 	$(BIN)/pytest -m "slow" --timeout 1800
 
 bench: $(VENV)/installed-dev judges

@@ -10,6 +10,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -112,6 +113,11 @@ def test_manifests_fit_together(deployment: dict[str, Any]) -> None:
     claims = [d["metadata"]["name"] for d in _manifests() if d["kind"] == "PersistentVolumeClaim"]
     used = [v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v]
     assert set(used) <= set(claims)
+
+
+@pytest.mark.parametrize("manifest", _manifests(), ids=lambda d: f"{d['kind']}-{d['metadata']['name']}")
+def test_manifests_are_of_the_schema_of_kubernetes(manifest: dict[str, Any]) -> None:
+    kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
 def test_a_worker_may_finish_its_job_when_it_is_asked_to_stop() -> None:
