@@ -10,7 +10,6 @@ from pydicom.dataset import Dataset
 from inference.bundle_store import BundleKind
 from inference.case import Case, Instance, Phase, Series
 from inference.errors import (
-    ImplausibleSegmentation,
     RejectedInput,
     ReviewNeeded,
     SegmentationMissing,
@@ -240,9 +239,9 @@ def test_where_only_people_segment_a_study_without_it_is_refused_undecoded(case,
         run(replace(without, series=gone), SETTINGS, by_people, RandomStreams(0), lambda text, share: None)
 
 
-def test_what_the_default_segmenter_makes_of_a_phantom_is_not_forecast(case, bundles):
+def test_what_the_default_segmenter_makes_of_a_phantom_waits_for_a_person(case, bundles):
     without = replace(case, series=tuple(s for s in case.series if s.modality != "SEG"))
-    with pytest.raises((ImplausibleSegmentation, ReviewNeeded)):
+    with pytest.raises(ReviewNeeded, match="synthetic images alone.*uncertain"):
         run(without, SETTINGS, bundles, RandomStreams(0), lambda text, share: None)
 
 

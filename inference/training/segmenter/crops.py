@@ -15,6 +15,11 @@ LIVER = (Label.LIVER, Label.LESION, Label.PORTAL_VEIN, Label.HEPATIC_VEIN, Label
 """Labels that make up the liver."""
 
 
+def in_liver(labels: Tensor) -> Tensor:
+    """Return where labels are of the liver, its tumours and its own vessels included, as bool."""
+    return torch.isin(labels, torch.tensor([int(k) for k in LIVER]))
+
+
 def random_coordinates(
     rng: np.random.Generator,
     shape: tuple[int, int, int],
@@ -132,7 +137,7 @@ def add_tumours(
     counts : probability of 0, 1, 2, ... tumours
     diameter_mm : median, and deviation of the logarithm
     """
-    liver = torch.isin(labels, torch.tensor([int(k) for k in LIVER]))
+    liver = in_liver(labels)
     inside = liver.nonzero()
     count = int(rng.choice(len(counts), p=counts))
     if len(inside) < 200 or count == 0:

@@ -29,7 +29,14 @@ from inference.training.segmenter.contrast import (
     paint,
     smooth_field,
 )
-from inference.training.segmenter.crops import LIVER, add_tumours, field_of_view, liver_piece, whole_slab
+from inference.training.segmenter.crops import (
+    LIVER,
+    add_tumours,
+    field_of_view,
+    in_liver,
+    liver_piece,
+    whole_slab,
+)
 from inference.training.segmenter.scene import Label
 
 _ORGAN_OF: Mapping[Organ, tuple[Label, ...]] = {
@@ -164,7 +171,7 @@ class FineObjective:
             network_input(values, self.modality, rng),
             torch.from_numpy(relative),
             poor_guess(
-                torch.isin(labels, torch.tensor([int(k) for k in LIVER])),
+                in_liver(labels),
                 torch.isin(labels, _TUMOUR),
                 [labels == int(k) for k in _BESIDE[self.modality]],
                 rng,
