@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -29,8 +28,7 @@ from dicom_node.clock_set_back import LOOK_EVERY_S, ClockWatch
 from dicom_node.database import node_database
 from dicom_node.execution import forecasting
 from dicom_node.intake.assembler import Assembler, Pacs
-from dicom_node.intake.header import read_header
-from dicom_node.intake.index import Index, Received
+from dicom_node.intake.index import Index, received_whole
 from dicom_node.jobs.ledger import Ledger
 from dicom_node.jobs.opening import open_engine
 from dicom_node.leadership import leading
@@ -95,9 +93,7 @@ def _pacs(settings: NodeSettings, index: Index, events: AuditEvents) -> Pacs | N
     peer = settings.peer(settings.assembly.confirm_with)
 
     def take(fetched: Fetched) -> None:
-        syntax = fetched.transfer_syntax_uid
-        header = read_header(BytesIO(fetched.data_set), syntax)
-        index.accept(Received(header, syntax, peer.ae_title, memoryview(fetched.data_set)))
+        index.accept(received_whole(fetched.data_set, fetched.transfer_syntax_uid, peer.ae_title))
 
     return RecordedPacs(PeerQuery(peer, settings.listener.ae_title, take), peer.name, events)
 

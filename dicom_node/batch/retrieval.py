@@ -22,8 +22,7 @@ from dicom_node.batch.throttle import Throttle
 from dicom_node.batch.ways import FindBy, RetrieveBy
 from dicom_node.database import instance, reading
 from dicom_node.errors import NodeError, PeerRejected, PermanentError, TransientError
-from dicom_node.intake.header import read_header
-from dicom_node.intake.index import Index, Received
+from dicom_node.intake.index import Index, received_whole
 from dicom_node.network.contexts import STORAGE_CLASSES
 from dicom_node.network.dicomweb import retrieve_series
 from dicom_node.network.query import Fetched, PeerQuery, Take, query_identifier
@@ -185,12 +184,9 @@ class Retriever:
         """
         self._check_stop()
         if fetched.sop_class_uid in self.accepted:
-            syntax = fetched.transfer_syntax_uid
-            header = read_header(BytesIO(fetched.data_set), syntax)
+            received = received_whole(fetched.data_set, fetched.transfer_syntax_uid, self.way.peer.ae_title)
             try:
-                self.index.accept(
-                    Received(header, syntax, self.way.peer.ae_title, memoryview(fetched.data_set))
-                )
+                self.index.accept(received)
             except OSError as error:  # a listener that starts sweeps files that are being written
                 raise TransientError("the file could not be written; it is fetched again") from error
         self.throttle.used(len(fetched.data_set))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cached_property
+from io import BytesIO
 from typing import Any, BinaryIO, cast
 
 from sqlalchemy import Engine, Executable, bindparam, insert, select, true, update
@@ -59,12 +60,28 @@ class Received:
     ----------
     data_set : memoryview
         As encoded by the sender, without file meta information.
+    sha256 : str
+        Of the data set, in hex digits.
     """
 
     header: ObjectHeader
     transfer_syntax_uid: str
     calling_ae_title: str
     data_set: memoryview
+    sha256: str
+
+
+def received_whole(data_set: bytes | bytearray, transfer_syntax_uid: str, calling_ae_title: str) -> Received:
+    """Return a data set that is in memory as one piece, its header read and its digest taken.
+
+    Raises
+    ------
+    UnreadableObject
+        As `read_header` does.
+    """
+    header = read_header(BytesIO(data_set), transfer_syntax_uid)
+    digest = hashlib.sha256(data_set).hexdigest()
+    return Received(header, transfer_syntax_uid, calling_ae_title, memoryview(data_set), digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +115,7 @@ class Index:
         OutOfRoom
             The disk or the database cannot take it now.
         """
-        header = received.header
-        digest = hashlib.sha256(received.data_set).hexdigest()
+        header, digest = received.header, received.sha256
         path = relative_path(header.study_instance_uid, header.sop_instance_uid, digest)
         try:
             if self.spool.exists(path) and self._knows(header.sop_instance_uid, digest):

@@ -89,10 +89,14 @@ SLACK_S = 0.25
 """By how much a wait may be longer than what is left until a deadline: each change is a system call."""
 
 
-def _read(connection: socket.socket, into: memoryview, deadline: float) -> int:
-    """Fill a buffer until `deadline` on the monotonic clock; return its bytes, fewer when the peer closes."""
+def _read(connection: socket.socket, into: memoryview, deadline: float, least: int | None = None) -> int:
+    """Fill a buffer until `deadline` on the monotonic clock; return its bytes, fewer when the peer closes.
+
+    With `least`, more than that many bytes are taken only if they are there.
+    """
     done, size = 0, len(into)
-    while done < size:
+    enough = size if least is None else least
+    while done < enough:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise ProtocolViolation("it sent a PDU too slowly")
@@ -110,7 +114,7 @@ def _read(connection: socket.socket, into: memoryview, deadline: float) -> int:
 
 
 def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float) -> bytearray:
-    """Read one PDU, header included.
+    """Read one PDU, header included, and nothing behind it.
 
     Parameters
     ----------
@@ -124,8 +128,52 @@ def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float
     ConnectionError
         The peer closed before the end.
     """
+    header = _read_header(connection, b"", longest, deadline)
+    pdu = bytearray(_size(header))
+    pdu[:HEADER_BYTES] = header
+    if _read(connection, memoryview(pdu)[HEADER_BYTES:], deadline) < len(pdu) - HEADER_BYTES:
+        raise ConnectionResetError("closed inside a PDU")
+    return pdu
+
+
+class PduReader:
+    """Reads the PDUs of one connection, each with what is already there of the next one's header.
+
+    So a run of PDUs takes one read each, where header and body would take two.
+    """
+
+    def __init__(self, longest: dict[int, int]) -> None:
+        self._longest = longest
+        self._ahead = b""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a part of the next PDU was read already."""
+        return bool(self._ahead)
+
+    def read(self, connection: socket.socket, deadline: float) -> bytearray:
+        """Read one PDU, header included; raises what `read_pdu` raises."""
+        header, self._ahead = _read_header(connection, self._ahead, self._longest, deadline), b""
+        size = _size(header)
+        pdu = bytearray(size + HEADER_BYTES)
+        pdu[:HEADER_BYTES] = header
+        done = HEADER_BYTES + _read(
+            connection, memoryview(pdu)[HEADER_BYTES:], deadline, least=size - HEADER_BYTES
+        )
+        if done < size:
+            raise ConnectionResetError("closed inside a PDU")
+        self._ahead = bytes(pdu[size:done])
+        del pdu[size:]
+        return pdu
+
+
+def _read_header(
+    connection: socket.socket, begun: bytes, longest: dict[int, int], deadline: float
+) -> bytearray:
+    """Read the rest of a PDU's header (PS3.8 section 9.3.1), and check its type and length."""
     header = bytearray(HEADER_BYTES)
-    count = _read(connection, memoryview(header), deadline)
+    header[: len(begun)] = begun
+    count = len(begun) + _read(connection, memoryview(header)[len(begun) :], deadline)
     if count < HEADER_BYTES:
         if count and header[0] not in longest:
             raise ProtocolViolation("it does not speak DICOM")
@@ -137,11 +185,12 @@ def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float
         raise ProtocolViolation(
             f"it sent a PDU of type {kind} with length {length} (at most {longest[kind]})"
         )
-    pdu = bytearray(HEADER_BYTES + length)
-    pdu[:HEADER_BYTES] = header
-    if _read(connection, memoryview(pdu)[HEADER_BYTES:], deadline) < length:
-        raise ConnectionResetError("closed inside a PDU")
-    return pdu
+    return header
+
+
+def _size(header: bytearray) -> int:
+    """Return the size of a PDU in bytes, its header included."""
+    return HEADER_BYTES + int.from_bytes(header[2:], "big")
 
 
 def longest_pdus(maximum_pdu_bytes: int) -> dict[int, int]:

@@ -6,6 +6,7 @@ Comment (0000,0902), and the same reason goes to the log; neither has patient da
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -153,6 +154,7 @@ class Handlers:
             str(event.context.transfer_syntax),
             str(event.assoc.requestor.ae_title).strip(),
             data_set,
+            hashlib.sha256(data_set.getbuffer()).hexdigest(),
             dropped_reason(data_set),
         )
         return _status(self.keep(store))
@@ -165,7 +167,7 @@ class Handlers:
         header = read_header(data_set, store.transfer_syntax_uid)
         check_command(header, store.sop_class_uid, uid)
         sender = store.calling_ae_title
-        received = Received(header, store.transfer_syntax_uid, sender, data_set.getbuffer())
+        received = Received(header, store.transfer_syntax_uid, sender, data_set.getbuffer(), store.sha256)
         if self.index.accept(received) is Outcome.CONFLICT:
             _log.warning("%s came again from %s with other bytes; both are kept", uid, sender)
         return SUCCESS

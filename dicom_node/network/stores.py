@@ -8,6 +8,7 @@ accepted context of a storage class goes to pynetdicom as it came.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Store:
     ----------
     data_set : BytesIO
         As encoded by the sender; empty where it was dropped.
+    sha256 : str
+        Of the data set; taken while it came, so that the peer does not wait for it.
     dropped : str
         Why it was dropped, or an empty text.
     """
@@ -56,6 +59,7 @@ class Store:
     transfer_syntax_uid: str
     calling_ae_title: str
     data_set: BytesIO
+    sha256: str
     dropped: str = ""
 
 
@@ -213,6 +217,7 @@ class Stores:
         self._context_id = 0
         self._store: StoreCommand | None = None
         self._data_set = BytesIO()
+        self._digest = hashlib.sha256()
         self._size_bytes = 0
         self._dropped = ""
         self._passing = False
@@ -271,6 +276,7 @@ class Stores:
         else:
             self._size_bytes += size
             self._data_set.write(fragment)
+            self._digest.update(fragment)
 
     def _drop(self, reason: str) -> None:
         self.give_back()
@@ -286,6 +292,7 @@ class Stores:
             syntax,
             self._line.calling_ae_title(),
             self._data_set,
+            self._digest.hexdigest(),
             self._dropped,
         )
         try:
@@ -305,3 +312,4 @@ class Stores:
         self._budget.give_back(self._size_bytes)
         self._size_bytes = 0
         self._data_set = BytesIO()
+        self._digest = hashlib.sha256()

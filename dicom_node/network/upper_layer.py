@@ -19,10 +19,10 @@ from dicom_node.network.guards import (
     P_DATA_TF,
     READ_BYTES,
     Bell,
+    PduReader,
     ProtocolViolation,
     RingingQueue,
     longest_pdus,
-    read_pdu,
 )
 from dicom_node.network.stores import Stores
 from dicom_node.settings import ListenerSettings
@@ -81,7 +81,7 @@ class UpperLayer(DULServiceProvider):
         self.daemon = True
         self._run_loop_delay = 0
         self._association = association
-        self._longest = longest_pdus(limits.maximum_pdu_bytes)
+        self._reader = PduReader(longest_pdus(limits.maximum_pdu_bytes))
         self._pdu_deadline_s = limits.pdu_deadline_s
         self._first_pdu: bytes | None = first_pdu
         self._drained_bytes = 0
@@ -155,12 +155,17 @@ class UpperLayer(DULServiceProvider):
             self.event_queue.put(CONNECTION_CLOSED)
             return False
         unread = self._association.dimse.msg_queue.qsize() >= MAXIMUM_QUEUED_MESSAGES
-        if not self.bell.wait(None if unread else connection, WAKE_S):
+        if not self._is_readable(None if unread else connection, WAKE_S):
             return False
         self._read_pdu_data()
-        while self._may_read_on() and self.bell.wait(connection, 0):
+        while self._may_read_on() and self._is_readable(connection, 0):
             self._read_pdu_data()
         return True
+
+    def _is_readable(self, connection: socket.socket | None, timeout_s: float) -> bool:
+        if connection is not None and self._reader.is_inside:
+            return True
+        return self.bell.wait(connection, timeout_s)
 
     def _may_read_on(self) -> bool:
         """Return whether nothing else is to be done before the next fragment of a data set is read."""
@@ -218,4 +223,4 @@ class UpperLayer(DULServiceProvider):
         connection = self._connection()
         if connection is None:
             raise ConnectionResetError("closed")
-        return read_pdu(connection, self._longest, time.monotonic() + self._pdu_deadline_s)
+        return self._reader.read(connection, time.monotonic() + self._pdu_deadline_s)

@@ -14,8 +14,7 @@ from pydicom.filewriter import dcmwrite
 from dicom_node.clock import Clock
 from dicom_node.database import open_database
 from dicom_node.intake.assembler import Assembler, Pacs
-from dicom_node.intake.header import read_header
-from dicom_node.intake.index import Index, Outcome, Received
+from dicom_node.intake.index import Index, Outcome, received_whole
 from dicom_node.intake.spool import Spool
 from dicom_node.jobs.ledger import Ledger, RevisionRow
 from dicom_node.jobs.sqlite_engine import SqliteEngine
@@ -75,14 +74,8 @@ class Node:
 
     def receive(self, data_sets: Iterable[Dataset], sender: str = "PACS") -> list[Outcome]:
         """Take objects as the listener does."""
-        outcomes = []
-        for ds in data_sets:
-            data = encode(ds)
-            header = read_header(BytesIO(data), EXPLICIT_LITTLE_ENDIAN)
-            outcomes.append(
-                self.index.accept(Received(header, EXPLICIT_LITTLE_ENDIAN, sender, memoryview(data)))
-            )
-        return outcomes
+        objects = (received_whole(encode(ds), EXPLICIT_LITTLE_ENDIAN, sender) for ds in data_sets)
+        return [self.index.accept(received) for received in objects]
 
     def revisions(self) -> tuple[RevisionRow, ...]:
         return self.ledger.revisions()

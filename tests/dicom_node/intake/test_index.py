@@ -11,7 +11,7 @@ from sqlalchemy import select
 from dicom_node.database import instance, open_database, reading
 from dicom_node.errors import MismatchedObject, OutOfRoom, UnreadableObject
 from dicom_node.intake.header import check_command, read_header
-from dicom_node.intake.index import Index, Outcome, Received, Reconciliation
+from dicom_node.intake.index import Index, Outcome, Received, Reconciliation, received_whole
 from dicom_node.intake.spool import Spool
 from inference.provenance import is_made_here
 from tests.builders.dicom_files import CT, ct_slice
@@ -28,8 +28,7 @@ def index(tmp_path: Path, clock):
 
 
 def received(ds, sender: str = "SENDER") -> Received:
-    data = encoded(ds)
-    return Received(read_header(BytesIO(data), EXPLICIT), EXPLICIT, sender, memoryview(data))
+    return received_whole(encoded(ds), EXPLICIT, sender)
 
 
 def rows(index: Index):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from io import BytesIO
 
@@ -148,7 +149,9 @@ class Peer:
         self.stores = Stores(line, maximum_object_bytes, self.budget)
 
     def _keep(self, store: Store) -> Answer:
-        self.kept.append((store, store.data_set.getvalue()))
+        content = store.data_set.getvalue()
+        assert store.dropped or store.sha256 == hashlib.sha256(content).hexdigest()
+        self.kept.append((store, content))
         return Answer(0xA700, store.dropped) if store.dropped else Answer(0)
 
     def _pass_on(self, context_id: int, fragment: bytes) -> bool:

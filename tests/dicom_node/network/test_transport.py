@@ -21,6 +21,7 @@ from dicom_node.network.guards import (
     Connection,
     Connections,
     DroppedDataSet,
+    PduReader,
     ProtocolViolation,
     dropped_reason,
     longest_pdus,
@@ -49,6 +50,38 @@ def test_a_pdu_is_read_whole_and_no_further(pair) -> None:
     assert read_pdu(ours, longest, soon()) == second
 
 
+def read_by_a_reader(connection: socket.socket, longest: dict[int, int], deadline: float) -> bytearray:
+    return PduReader(longest).read(connection, deadline)
+
+
+READS = pytest.mark.parametrize("read", [read_pdu, read_by_a_reader])
+
+
+def test_a_reader_gives_every_pdu_wherever_the_network_cut_them(pair) -> None:
+    ours, theirs = pair
+    sent = [pdu(4, b"x" * 50), pdu(4, b""), pdu(4, b"y" * 7), pdu(5, b"\0" * 4)]
+    stream = b"".join(sent)
+    for cut in range(1, len(stream)):
+        reader = PduReader(longest_pdus(16384))
+        theirs.sendall(stream[:cut])
+        rest = threading.Timer(0.001, theirs.sendall, (stream[cut:],))
+        rest.start()
+        assert [reader.read(ours, soon()) for _ in sent] == sent
+        rest.join()
+        assert not reader.is_inside
+
+
+def test_a_reader_says_that_the_next_pdu_has_begun(pair) -> None:
+    ours, theirs = pair
+    reader = PduReader(longest_pdus(16384))
+    theirs.sendall(pdu(4, b"x" * 50) + pdu(5, b"\0" * 4)[:1])
+    reader.read(ours, soon())
+    assert reader.is_inside
+    with pytest.raises(ProtocolViolation, match="too slowly"):
+        reader.read(ours, soon(0.05))
+
+
+@READS
 @pytest.mark.parametrize(
     ("sent", "what"),
     [
@@ -60,24 +93,26 @@ def test_a_pdu_is_read_whole_and_no_further(pair) -> None:
         (b"GET", "DICOM"),
     ],
 )
-def test_what_is_not_allowed_is_not_read(pair, sent: bytes, what: str) -> None:
+def test_what_is_not_allowed_is_not_read(pair, sent: bytes, what: str, read) -> None:
     ours, theirs = pair
     theirs.sendall(sent)
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(ProtocolViolation, match=what):
-        read_pdu(ours, longest_pdus(16384), soon())
+        read(ours, longest_pdus(16384), soon())
 
 
+@READS
 @pytest.mark.parametrize("sent", [b"", b"\x04\0", pdu(4, b"half", 8)])
-def test_a_peer_that_closes_early_is_a_lost_connection(pair, sent: bytes) -> None:
+def test_a_peer_that_closes_early_is_a_lost_connection(pair, sent: bytes, read) -> None:
     ours, theirs = pair
     theirs.sendall(sent)
     theirs.shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectionError):
-        read_pdu(ours, longest_pdus(16384), soon())
+        read(ours, longest_pdus(16384), soon())
 
 
-def test_a_pdu_that_drips_has_one_deadline_for_all_of_it(pair) -> None:
+@READS
+def test_a_pdu_that_drips_has_one_deadline_for_all_of_it(pair, read) -> None:
     ours, theirs = pair
     stop = threading.Event()
 
@@ -91,7 +126,7 @@ def test_a_pdu_that_drips_has_one_deadline_for_all_of_it(pair) -> None:
     dripping.start()
     started = time.monotonic()
     with pytest.raises(ProtocolViolation, match="too slowly"):
-        read_pdu(ours, longest_pdus(16384), soon(0.5))
+        read(ours, longest_pdus(16384), soon(0.5))
     assert time.monotonic() - started < 5
     stop.set()
     dripping.join()
