@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
+from scipy.stats import skew
 
 from inference.comparison import burr
 from inference.comparison.burr import BurrFit, SurvivalRows
@@ -32,21 +33,30 @@ SHAPES = (1e-3, 0.25, 0.5, 1.0, 2.0)
 PROGNOSIS_SD, SQUARE_SD, REGIMEN_SD, INTERACTION_SD = 1.0, 0.15, 0.6, 0.6
 """Widths of the normal priors, log of the ratio of times for one standard deviation of the covariate; for a
 regimen, one width is a ratio of 1.8. Interactions have a horseshoe prior as well."""
+SKEWNESS_OF_LOGS = 2.0
+"""Covariates above 0 that are more skewed than this, as laboratory values are, enter as their logarithm: one
+patient with an AFP of 500,000 would otherwise outweigh all others."""
 _LEAST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Covariates in standard units, and which of them have squares.
+    """Covariates in standard units, which of them have squares, and which enter as logarithms.
 
     Attributes
     ----------
+    least : array, (covariates,)
+        Smallest value of a covariate that enters as its logarithm; a new patient's smaller value is taken
+        as this one. 0 for a covariate that enters as it is.
+    mean, sd : array, (covariates,)
+        Of the covariate, or of its logarithm.
     squared : array of bool, (covariates,)
         Covariates with more than two values.
     squares_sd : array, (squares,)
         Standard deviation of z^2 - 1, so that squares have standard units as well.
     """
 
+    least: FloatArray
     mean: FloatArray
     sd: FloatArray
     squared: npt.NDArray[np.bool_]
@@ -55,21 +65,32 @@ class Scaling:
     @classmethod
     def of(cls, covariates: FloatArray) -> Scaling:
         """Measure a cohort's covariates; one that never varies gets the unit 1."""
-        mean, sd = covariates.mean(axis=0), covariates.std(axis=0)
-        sd = np.where(sd > 0, sd, 1.0)
         squared = np.array([len(np.unique(column)) > 2 for column in covariates.T], dtype=np.bool_)
-        z = (covariates - mean) / sd
+        logged = squared & (covariates > 0).all(axis=0)
+        logged[logged] = skew(covariates[:, logged], axis=0) > SKEWNESS_OF_LOGS
+        least = np.where(logged, covariates.min(axis=0), 0.0)
+        entered = _with_logs(covariates, least)
+        mean, sd = entered.mean(axis=0), entered.std(axis=0)
+        sd = np.where(sd > 0, sd, 1.0)
+        z = (entered - mean) / sd
         squares = z[:, squared] ** 2
-        return cls(mean, sd, squared, np.maximum(squares.std(axis=0), 1e-9))
+        return cls(least, mean, sd, squared, np.maximum(squares.std(axis=0), 1e-9))
 
     def standard(self, covariates: FloatArray) -> FloatArray:
         """Return covariates in standard units, (patients, covariates)."""
-        return np.asarray((covariates - self.mean) / self.sd)
+        return np.asarray((_with_logs(covariates, self.least) - self.mean) / self.sd)
 
     def prognosis(self, standard: FloatArray) -> FloatArray:
         """Return the terms that do not depend on the regimen: 1, z, squares."""
         squares = (standard[:, self.squared] ** 2 - 1.0) / self.squares_sd
         return np.column_stack([np.ones(len(standard)), standard, squares])
+
+
+def _with_logs(covariates: FloatArray, least: FloatArray) -> FloatArray:
+    logged = least > 0
+    entered = covariates.astype(np.float64)
+    entered[:, logged] = np.log(np.maximum(entered[:, logged], least[logged]))
+    return entered
 
 
 @dataclass(frozen=True, slots=True)

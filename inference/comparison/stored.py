@@ -48,6 +48,7 @@ def save_comparison(learned: LearnedComparison, folder: Path, name: str, trained
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {
+        "least": learned.scaling.least,
         "mean": learned.scaling.mean,
         "sd": learned.scaling.sd,
         "squared": learned.scaling.squared.astype(np.uint8),
@@ -95,7 +96,11 @@ def load_comparison(name_or_path: str | Path) -> ComparisonModel:
             regimens=tuple(RegimenData(**data) for data in facts["regimens"]),
             excluded=tuple(RegimenData(**data) for data in facts["excluded"]),
             scaling=Scaling(
-                arrays["mean"], arrays["sd"], arrays["squared"].astype(np.bool_), arrays["squares_sd"]
+                least=arrays["least"],
+                mean=arrays["mean"],
+                sd=arrays["sd"],
+                squared=arrays["squared"].astype(np.bool_),
+                squares_sd=arrays["squares_sd"],
             ),
             draws=Draws(arrays["coefficients"], arrays["scale"], arrays["shape"]),
             propensity=Propensity(arrays["propensity"]),

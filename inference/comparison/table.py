@@ -10,8 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.clinical.longitudinal import DAYS_PER_MONTH
 from inference.comparison.cohort import ComparisonCohort
 from inference.errors import TrainingDataError
+from inference.results import FloatArray
+
+ON_THE_FIRST_DAY_MONTHS = 0.5 / DAYS_PER_MONTH
+"""Follow-up of a patient whose 0 months mean that it ended on the day of treatment: half a day."""
+
+LEAST_OWN_SHARE = 1e-6
+"""Of a covariate's spread that the ones before it must leave."""
 
 _EVENTS = {"1": True, "1.0": True, "yes": True, "0": False, "0.0": False, "no": False}
 
@@ -40,7 +48,8 @@ def read_cohort_table(path: Path, columns: Columns, reference: str) -> CohortTab
     Parameters
     ----------
     columns : Columns
-        Covariates must be numbers that were known at the start of treatment.
+        Covariates must be numbers that were known at the start of treatment. Months of 0 are taken as
+        `ON_THE_FIRST_DAY_MONTHS`.
     reference : str
         Regimen that the others are held against; it comes first, the others follow by name.
 
@@ -58,18 +67,31 @@ def read_cohort_table(path: Path, columns: Columns, reference: str) -> CohortTab
             f"{path.name} has no patients under {reference}, or none under another regimen"
         )
     order = (reference, *regimens)
+    covariates = np.array([[_number(row[c], c, n) for c in columns.covariates] for n, row in complete])
+    _check_independent(covariates, columns.covariates)
     try:
         cohort = ComparisonCohort(
             columns.covariates,
-            np.array([[_number(row[c], c, n) for c in columns.covariates] for n, row in complete]),
+            covariates,
             order,
             np.array([order.index(regimen) for regimen in given], dtype=np.intp),
-            np.array([_number(row[columns.months], columns.months, n) for n, row in complete]),
+            np.array([_months(row[columns.months], columns.months, n) for n, row in complete]),
             np.array([_event(row[columns.event], columns.event, n) for n, row in complete], dtype=np.bool_),
         )
     except ValueError as error:
         raise TrainingDataError(f"{path.name} is not a cohort to compare: {error}") from error
     return CohortTable(cohort, len(rows) - len(complete))
+
+
+def _check_independent(covariates: FloatArray, names: Sequence[str]) -> None:
+    """Refuse a covariate that the ones before it say already: no effect could be told from theirs."""
+    varying = [k for k in range(len(names)) if np.ptp(covariates[:, k]) > 0]
+    standard = covariates[:, varying] - covariates[:, varying].mean(axis=0)
+    standard /= np.sqrt((standard**2).sum(axis=0))
+    left = np.abs(np.diag(np.linalg.qr(standard, mode="r")))
+    for k, share in zip(varying, left, strict=False):
+        if share < LEAST_OWN_SHARE:
+            raise TrainingDataError(f"{names[k]} follows from the other covariates: leave it out")
 
 
 def read_patients(path: Path, covariates: Sequence[str]) -> list[Mapping[str, float | None]]:
@@ -107,6 +129,13 @@ def _number(text: str, column: str, row: int) -> float:
     if not math.isfinite(value):
         raise TrainingDataError(f"{column} of row {row} is not a number")
     return value
+
+
+def _months(text: str, column: str, row: int) -> float:
+    months = _number(text, column, row)
+    if months < 0:
+        raise TrainingDataError(f"{column} of row {row} is negative: follow-up begins with treatment")
+    return months or ON_THE_FIRST_DAY_MONTHS
 
 
 def _event(text: str, column: str, row: int) -> bool:
