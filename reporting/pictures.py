@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
 
 from inference.results import (
@@ -32,6 +33,8 @@ from reporting.report_text import FOLLOW_UP, refusals
 from reporting.slices_picture import compared_point, slices_picture
 from reporting.survival_numbers import ENDPOINTS, curves_of, survival_numbers_picture
 
+_LABEL_HEIGHT = 0.042
+"""Of a probability beside a curve, in probability."""
 REGIMENS_PER_PICTURE = 3
 
 
@@ -142,10 +145,7 @@ def _draw_endpoint(
                 at, estimate, yerr=[[max(estimate - low, 0)], [max(high - estimate, 0)]], color=colour,
                 marker=marker, markersize=8, capsize=4, linewidth=1.4, markeredgecolor=drawing.PAPER,
             )  # fmt: skip
-            axes.annotate(
-                f"{estimate:.0%}", (at, estimate), xytext=(9, 9), textcoords="offset points",
-                fontsize=12.5, fontweight="bold", color=colour,
-            )  # fmt: skip
+    _write_probabilities(axes, results, entries)
     axes.axhline(0.5, color=drawing.MUTED, linewidth=0.9, linestyle=(0, (4, 4)))
     axes.set_ylim(0, 1.02)
     axes.set_xlim(0, None)
@@ -157,6 +157,27 @@ def _draw_endpoint(
     axes.legend(
         loc="upper right", fontsize=11.5, frameon=True, facecolor=drawing.PAPER, edgecolor=drawing.GRID
     )
+
+
+def _write_probabilities(
+    axes: Axes, results: StudyResults, entries: Sequence[tuple[RegimenForecast, SurvivalCurve]]
+) -> None:
+    """Write the probabilities beside their points, in their order and never on top of each other."""
+    written: dict[int, list[tuple[float, str]]] = {}
+    for forecast, curve in entries:
+        colour, _ = style_of(results, forecast)
+        for at, (estimate, *_) in curve.probabilities.items():
+            written.setdefault(at, []).append((estimate, colour))
+    for at, labels in written.items():
+        lowest = 0.0
+        for estimate, colour in sorted(labels):
+            height = max(estimate + 0.012, lowest)
+            lowest = height + _LABEL_HEIGHT
+            axes.annotate(
+                f"{estimate:.0%}", (at, height), xytext=(9, 0), textcoords="offset points",
+                fontsize=12.5, fontweight="bold", color=colour,
+                path_effects=[withStroke(linewidth=3, foreground=drawing.PAPER)],
+            )  # fmt: skip
 
 
 def _curve_label(forecast: RegimenForecast, curve: SurvivalCurve) -> str:

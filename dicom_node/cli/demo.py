@@ -25,12 +25,20 @@ def demo(
 
     Needs nothing else on the machine. A simulated patient (or the study in --input) is sent through a
     PACS on loopback (Orthanc where it is installed) to a node that is started for it; what comes back
-    is left in OUT, and OUT/index.html shows every picture and number.
+    is left in OUT, and OUT/index.html shows every picture and number. Survival and the comparison of
+    regimens come from models of simulated patients for the simulated patient, and from the models that a
+    node has by default for a study in --input.
     """
     import tempfile
 
     from dicom_node.clock import system_clock
-    from dicom_node.demo.loop import Demonstration, over_the_network, simulated_study, without_network
+    from dicom_node.demo.loop import (
+        SIMULATED_MODELS,
+        Demonstration,
+        over_the_network,
+        simulated_study,
+        without_network,
+    )
     from dicom_node.settings import load_settings
 
     out.mkdir(parents=True, exist_ok=True)
@@ -38,11 +46,11 @@ def demo(
         tempfile.TemporaryDirectory(prefix="hepatocast-patient-") as folder,
         progress_bar("demonstration", quiet=False) as say,
     ):
-        study = input_dir
+        study, models = input_dir, tuple[str, ...]()
         if study is None:
             say("simulating a patient", 0.0)
-            study, clinical = simulated_study(Path(folder))
-        demonstration = Demonstration(out, study, clinical, say, system_clock)
+            (study, clinical), models = simulated_study(Path(folder)), SIMULATED_MODELS
+        demonstration = Demonstration(out, study, clinical, models, say, system_clock)
         if no_network:
             page = without_network(demonstration, load_settings())
         else:

@@ -84,13 +84,15 @@ def _document(bundle: ListedBundle) -> dict[str, Any]:
 
 def _table(bundles: tuple[ListedBundle, ...]) -> RenderableType:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="bold")
-    for title in ("Kind", "Name", "Version", "Digest", "Trained on", "Status", "From"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("Kind", "Digest"))
+    for title in ("Kind", "Name, and trained on", "Version", "Digest", "Status", "From"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("Kind", "Version", "Digest", "From"))
     for b in sorted(bundles, key=lambda b: (b.kind, b.name, b.version)):
+        name = Text.assemble(b.name, (f"\n{b.trained_on}", "dim"))
         status = f"{b.status}: {b.problem}" if b.problem else str(b.status)
-        table.add_row(b.kind, b.name, b.version, b.sha256[:DIGEST_SHOWN], b.trained_on, status, b.origin)
+        table.add_row(b.kind, name, b.version, b.sha256[:DIGEST_SHOWN], status, b.origin)
     return table
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 from pydicom import dcmread
 
+from dicom_node.bundles.activation import Activations
 from dicom_node.clock import Clock
 from dicom_node.database import open_database
 from dicom_node.demo.orthanc_peer import free_port, orthanc_pacs, orthanc_program
@@ -35,8 +36,11 @@ from dicom_node.network.query import PeerQuery
 from dicom_node.network.scu import read_part10, store_session
 from dicom_node.settings import NodeSettings, PeerSettings, load_settings
 from dicom_node.worker import results_folder
+from inference.bundle_store import bundle_folder, describe
 from inference.clinical.records import clinical_record
 from inference.errors import RejectedInput
+from inference.models.catalogue import default_folders
+from inference.pipeline import Bundles
 from inference.simulation.dicom_study import write_study
 from inference.simulation.patient import simulate_patient
 
@@ -64,6 +68,9 @@ CLINICAL = {
     "lymph_nodes": "no",
 }
 """Clinical values of the simulated patient."""
+SIMULATED_MODELS = ("image_vectors_ct", "protocol_survival", "comparison_ct")
+"""Shipped bundles that learned from simulated patients: in force for the simulated patient, so that survival
+under every regimen and their comparison are shown. A node has them only where somebody activates them."""
 ENDED_BADLY = (
     Revision.HELD,
     Revision.IGNORED,
@@ -105,11 +112,18 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """One run: where its results go, which study, and who is told of progress."""
+    """One run: where its results go, which study, by which models, and who is told of progress.
+
+    Attributes
+    ----------
+    models : tuple of str
+        Shipped bundles that take the place of the defaults.
+    """
 
     out: Path
     study: Path
     clinical: Path | None
+    models: tuple[str, ...]
     say: Say
     clock: Clock
 
@@ -137,7 +151,9 @@ def without_network(demo: Demonstration, settings: NodeSettings) -> Path:
         pipeline=settings.pipeline(),
         clinical=clinical_record(demo.clinical, demo.files),
     )
-    done = forecast(order, settings, demo.out, demo.say)
+    chosen = {describe(folder).kind: folder for folder in map(bundle_folder, demo.models)}
+    bundles = Bundles.load({**default_folders(), **chosen})
+    done = forecast(order, settings, demo.out, demo.say, bundles)
     by_kind: dict[str, list[Path]] = defaultdict(list)
     for made in done.objects:
         by_kind[made.kind].append(demo.out / made.path)
@@ -161,6 +177,7 @@ def over_the_network(demo: Demonstration) -> Path:
         with _pacs(work / "pacs", {NODE_AE: ("127.0.0.1", node_port)}) as (peer_name, pacs_port):
             config = _configuration(work, node_port, pacs_port, demo.clinical)
             settings = load_settings([config])
+            _put_in_force(settings, demo)
             timeline = Timeline(demo.clock, demo.clock())
             with _node(config, demo.out / "node.log"):
                 demo.say("the node and its PACS start", 0.02)
@@ -203,6 +220,16 @@ def _configuration(work: Path, node_port: int, pacs_port: int, clinical: Path | 
     path = work / "demo.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
+
+
+def _put_in_force(settings: NodeSettings, demo: Demonstration) -> None:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = open_database(settings.data_dir)
+    try:
+        for name in demo.models:
+            Activations(database, settings.data_dir, demo.clock).activate(name)
+    finally:
+        database.dispose()
 
 
 @contextmanager

@@ -49,6 +49,7 @@ from dicom_node.network.guards import (
     longest_pdus,
     read_pdu,
 )
+from dicom_node.network.stores import NO_DATA_SET, WITH_DATA_SET
 from dicom_node.network.tls import secured, why
 from dicom_node.settings import PeerSettings
 
@@ -58,8 +59,6 @@ MAXIMUM_PDU_BYTES = 131072
 MAXIMUM_CONTEXTS = 128
 """Presentation context IDs are the odd numbers from 1 to 255 (PS3.8 table 9-13)."""
 RELEASE_WITHIN_S = 5.0
-NO_DATA_SET = 0x0101
-WITH_DATA_SET = 0x0001
 RESPONSE = 0x8000
 """Bit of Command Field (0000,0100) that makes a response of a request (PS3.7 table E.1-1)."""
 
@@ -158,10 +157,15 @@ class Association:
             The connection broke or did not take the bytes in time.
         """
         command.CommandDataSetType = NO_DATA_SET if data_set is None else WITH_DATA_SET
-        encoded = _encoded_command(command)
+        self.send_encoded(context, _encoded_command(command), data_set)
+
+    def send_encoded(
+        self, context: Context, command: bytes, data_set: bytes | memoryview | None = None
+    ) -> None:
+        """Send one message whose command set is encoded and says whether a data set follows; see `send`."""
         try:
             self.connection.settimeout(self.peer.dimse_timeout_s)
-            self._send_fragments(context, 1, memoryview(encoded))
+            self._send_fragments(context, 1, memoryview(command))
             if data_set is not None:
                 self._send_fragments(context, 0, memoryview(data_set))
         except OSError as error:

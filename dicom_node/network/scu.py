@@ -21,13 +21,13 @@ from pynetdicom.dsutils import decode, encode
 
 from dicom_node.errors import PeerRejected, PermanentError, ProcessingFailed, StatusUnknown, TransientError
 from dicom_node.network.contexts import VERIFICATION
-from dicom_node.network.requestor import RESPONSE, Association, Context, Proposal, associate
+from dicom_node.network.requestor import Association, Context, Proposal, associate
+from dicom_node.network.stores import C_STORE_RSP, StoreCommand, store_request
 from dicom_node.settings import PeerSettings
 
 _log = logging.getLogger(__name__)
 
-C_STORE_RQ, C_ECHO_RQ = 0x0001, 0x0030
-MEDIUM = 0x0000
+C_ECHO_RQ = 0x0030
 SUCCESS = 0x0000
 DUPLICATE = 0x0111
 WARNINGS = frozenset({0x0001, 0x0107, DUPLICATE, 0x0116})
@@ -146,17 +146,12 @@ class StoreSession:
             As `judge` says; `PeerRejected` also where no presentation context fits.
         """
         context, data_set = self._encoded(file)
-        request = Dataset()
-        request.AffectedSOPClassUID = file.sop_class_uid
-        request.CommandField = C_STORE_RQ
-        request.MessageID = self.association.next_message_id()
-        request.Priority = MEDIUM
-        request.AffectedSOPInstanceUID = file.sop_instance_uid
-        self.association.send(context, request, data_set)
+        request = StoreCommand(self.association.next_message_id(), file.sop_class_uid, file.sop_instance_uid)
+        self.association.send_encoded(context, store_request(request), data_set)
         answer = self.association.receive().command
         if (
-            answer.get("CommandField") != C_STORE_RQ | RESPONSE
-            or answer.get("MessageIDBeingRespondedTo") != request.MessageID
+            answer.get("CommandField") != C_STORE_RSP
+            or answer.get("MessageIDBeingRespondedTo") != request.message_id
             or answer.get("Status") is None
         ):
             self.association.abort()

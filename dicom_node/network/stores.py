@@ -22,7 +22,8 @@ from dicom_node.network.guards import LONGEST_COMMAND_SET, P_DATA_TF, Budget, Pr
 COMMAND, LAST = 1, 2
 """Bits of a message control header (PS3.8 annex E.2)."""
 C_STORE_RQ, C_STORE_RSP = 0x0001, 0x8001
-NO_DATA_SET = 0x0101
+MEDIUM = 0x0000
+WITH_DATA_SET, NO_DATA_SET = 0x0001, 0x0101
 LONGEST_COMMENT = 64
 _FIXED_LENGTHS = {0x0100: 2, 0x0110: 2, 0x0800: 2}
 _AFFECTED_CLASS, _FIELD, _MESSAGE_ID, _DATA_SET_TYPE, _AFFECTED_INSTANCE = (
@@ -115,19 +116,33 @@ def _uid(value: bytes | None) -> str | None:
     return value.decode("ascii").rstrip("\0") or None
 
 
+def store_request(command: StoreCommand) -> bytes:
+    """Return the command set of a C-STORE-RQ of medium priority (PS3.7 table 9.3-1)."""
+    return _with_group_length(
+        _element(_AFFECTED_CLASS, command.sop_class_uid.encode("ascii"), b"\0"),
+        _element(_FIELD, struct.pack("<H", C_STORE_RQ)),
+        _element(_MESSAGE_ID, struct.pack("<H", command.message_id)),
+        _element(0x0700, struct.pack("<H", MEDIUM)),
+        _element(_DATA_SET_TYPE, struct.pack("<H", WITH_DATA_SET)),
+        _element(_AFFECTED_INSTANCE, command.sop_instance_uid.encode("ascii"), b"\0"),
+    )
+
+
 def store_response(command: StoreCommand, answer: Answer) -> bytes:
     """Return the command set of a C-STORE-RSP (PS3.7 table 9.3-2)."""
-    body = b"".join(
-        (
-            _element(_AFFECTED_CLASS, command.sop_class_uid.encode("ascii"), b"\0"),
-            _element(_FIELD, struct.pack("<H", C_STORE_RSP)),
-            _element(0x0120, struct.pack("<H", command.message_id)),
-            _element(_DATA_SET_TYPE, struct.pack("<H", NO_DATA_SET)),
-            _element(0x0900, struct.pack("<H", answer.status)),
-            _comment(answer.comment),
-            _element(_AFFECTED_INSTANCE, command.sop_instance_uid.encode("ascii"), b"\0"),
-        )
+    return _with_group_length(
+        _element(_AFFECTED_CLASS, command.sop_class_uid.encode("ascii"), b"\0"),
+        _element(_FIELD, struct.pack("<H", C_STORE_RSP)),
+        _element(0x0120, struct.pack("<H", command.message_id)),
+        _element(_DATA_SET_TYPE, struct.pack("<H", NO_DATA_SET)),
+        _element(0x0900, struct.pack("<H", answer.status)),
+        _comment(answer.comment),
+        _element(_AFFECTED_INSTANCE, command.sop_instance_uid.encode("ascii"), b"\0"),
     )
+
+
+def _with_group_length(*elements: bytes) -> bytes:
+    body = b"".join(elements)
     return _element(0, struct.pack("<L", len(body))) + body
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from inference.comparison import effects, overlap
 from inference.comparison.cohort import ComparisonCohort
 from inference.comparison.confidence import ConfidenceMap
-from inference.comparison.effects import Draws, Scaling
+from inference.comparison.effects import Draws, Layout, Scaling
 from inference.comparison.gate import tests_of_effects
 from inference.comparison.overlap import Neighbourhood, Propensity
 from inference.comparison.results import GlobalTests
@@ -111,6 +112,29 @@ def learn(
         propensity=propensity,
         neighbourhood=overlap.fit_neighbourhood(standard, rule.distance_quantile),
         tests=tests_of_effects(rows, layout, weights, best.shape, best.theta),
+    )
+
+
+def among(learned: LearnedComparison, regimen_ids: Collection[str]) -> LearnedComparison:
+    """Return what was learned of some regimens and of the reference, which stays whatever is asked for.
+
+    Benefits, overlap and refusals of two regimens that stay are those of the whole comparison.
+    """
+    kept = [k for k, d in enumerate(learned.regimens) if k == 0 or d.regimen_id in regimen_ids]
+    others = [k - 1 for k in kept[1:]]
+    names = len(learned.names)
+    layout = Layout(names, int(learned.scaling.squared.sum()), len(learned.regimens) - 1)
+    terms = [
+        *range(layout.regimens.start),
+        *(layout.regimens.start + k for k in others),
+        *(layout.interactions.start + k * names + c for k in others for c in range(names)),
+    ]
+    return replace(
+        learned,
+        regimens=tuple(learned.regimens[k] for k in kept),
+        excluded=tuple(d for d in learned.excluded if d.regimen_id in regimen_ids),
+        draws=replace(learned.draws, coefficients=learned.draws.coefficients[terms]),
+        propensity=Propensity(learned.propensity.coefficients[:, others]),
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from inference.case import ClinicalRecord
 from inference.comparison.engine import compare_patient
+from inference.comparison.learned import among
 from inference.comparison.results import RegimenComparison
 from inference.comparison.stored import ComparisonModel
 from inference.models.protocols import SurvivalModel
@@ -83,7 +84,9 @@ def compare_learned(
     model: ComparisonModel,
     courses: Sequence[GeneratedCourse] = (),
 ) -> Compared:
-    """Compare the regimens by what was learned from patients who were treated with each.
+    """Compare the regimens that are asked for by what was learned from patients who were treated with each.
+
+    What else the cohort had is no candidate: the site does not ask for it.
 
     Parameters
     ----------
@@ -96,9 +99,13 @@ def compare_learned(
     Returns
     -------
     Compared
-        `NotAssessed` where a covariate of the model is missing.
+        `NotAssessed` where a covariate of the model is missing, or it knows no regimen that is asked for
+        beside its reference.
     """
-    found = compare_patient(model.learned, _numbers(clinical))
+    asked = among(model.learned, {regimen.id for regimen in settings.regimens})
+    if len(asked.regimens) + len(asked.excluded) < 2:
+        return Compared(_nothing_asked(asked.regimens[0].regimen_id, settings, model), None)
+    found = compare_patient(asked, _numbers(clinical))
     if isinstance(found, NotAssessed):
         return Compared(found, None)
     drawn = {course.regimen_id for course in courses if course.not_assessed is None}
@@ -111,6 +118,14 @@ def compare_learned(
         return Compared(said, _without_recommendation(found, withheld))
     said = Comparison(found.recommended, found.benefit_months, found.confidence, reasons, model.demonstration)
     return Compared(said, found)
+
+
+def _nothing_asked(reference: str, settings: PipelineSettings, model: ComparisonModel) -> NotAssessed:
+    return NotAssessed(
+        Reason.COMPARISON_NOT_SUPPORTED,
+        f"The regimens cannot be compared: the cohort of {model.info.name} had no patients under any of "
+        f"{', '.join(r.name for r in settings.regimens if r.id != reference)}.",
+    )
 
 
 def _without_recommendation(found: RegimenComparison, withheld: str) -> RegimenComparison:

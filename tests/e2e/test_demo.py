@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -20,9 +21,11 @@ def _check_page(out: Path) -> str:
     linked = set(re.findall(r'"(pictures/[^"]+)"', html))
     assert len(linked) > 10
     assert all((out / name).is_file() for name in linked)
-    assert html.count('src="data:image/png') == 4
+    assert html.count('src="data:image/png') == 6
     assert (out / "report.pdf").read_bytes().startswith(b"%PDF")
-    assert (out / "result.json").is_file()
+    result = json.loads((out / "result.json").read_text())
+    assert result["comparison"]["pairs"]
+    assert all("survival" in regimen["os"] for regimen in result["regimens"])
     return html
 
 

@@ -19,7 +19,7 @@ from inference.training.cohort_evidence import read_evidence
 from inference.training.survival.figures import figures
 from inference.training.survival.fit import FitResult, SurvivalSettings, fit_survival
 from inference.training.survival.rows import SurvivalRows
-from inference.training.survival.sources import read_image_file, rows_of_cohort
+from inference.training.survival.sources import ImageFile, read_image_file, rows_of_cohort
 
 NAME, VERSION = "protocol_survival", "1.0.0"
 
@@ -61,7 +61,7 @@ def train_bundle(
         "format": FORMAT,
         "trained_on": told,
         "cohort": {"name": cohort.info.name, "sha256": cohort.info.sha256},
-        "command": "hepatocast train survival COHORT --out BUNDLE_DIR",
+        "command": f"hepatocast train survival COHORT{_images_option(images)} --out BUNDLE_DIR",
         "seed": seed,
         # A served model compares these with the encoders that are loaded, and takes vectors of no other.
         EVIDENCE: {
@@ -76,6 +76,15 @@ def train_bundle(
     }
     seal(out, metadata)
     return metadata
+
+
+def _images_option(images: ImageFile | None) -> str:
+    """Return the option that gave the images; a file of another program names no encoder."""
+    if images is None:
+        return ""
+    if not images.encoder:
+        return " --images FILE"
+    return " --image-vectors BUNDLE" + " --generator BUNDLE" * len(images.generators)
 
 
 def _training(rows: SurvivalRows, result: FitResult) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from dicom_node.network.stores import (
     fragments,
     p_data,
     store_command,
+    store_request,
     store_response,
 )
 from tests.builders.dicom_files import CT, ct_slice
@@ -80,6 +81,12 @@ def test_a_store_command_is_read_as_pynetdicom_writes_it() -> None:
 )
 def test_anything_unusual_is_left_to_the_parser(other: bytes) -> None:
     assert store_command(other) is None
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.30"])
+def test_a_request_is_what_pynetdicom_writes(uid: str) -> None:
+    sent = store_request(StoreCommand(7, str(CT), uid))
+    assert sent == command(AffectedSOPInstanceUID=uid)
 
 
 @pytest.mark.parametrize("comment", ["", "odd", "even", "x" * 99, "name\u00e9"])

@@ -7,7 +7,7 @@ from inference.comparison.benchmark_cohort import draw_replicate, load_benchmark
 from inference.comparison.confidence import IDENTITY
 from inference.comparison.engine import compare_patient
 from inference.comparison.judgement import NOBODY, judge
-from inference.comparison.learned import LearnedComparison, learn
+from inference.comparison.learned import LearnedComparison, among, learn
 from inference.comparison.results import RegimenComparison
 from inference.comparison.rule import ComparisonRule
 from inference.randomness import RandomStreams
@@ -181,3 +181,27 @@ def test_a_stricter_rule_recommends_to_fewer(heterogeneous):
     strict = replace(learned, rule=ComparisonRule(benefit_months=8, confidence=0.95, draws=400))
     few, many = (judge(x, replicate.covariates).recommended != NOBODY for x in (strict, learned))
     assert 0 < few.sum() < many.sum()
+
+
+@pytest.mark.parametrize("left_out", ["haic", "tace_systemic"])
+def test_a_part_of_the_regimens_is_compared_as_in_the_whole(heterogeneous, left_out):
+    replicate, learned = heterogeneous
+    part = among(learned, {d.regimen_id for d in learned.regimens} - {left_out})
+    kept = [k for k, d in enumerate(learned.regimens) if d.regimen_id != left_out]
+    assert [d.regimen_id for d in part.regimens] == [learned.regimens[k].regimen_id for k in kept]
+    whole, some = judge(learned, replicate.covariates), judge(part, replicate.covariates)
+    pairs = np.ix_(range(len(replicate.covariates)), kept, kept)
+    np.testing.assert_allclose(some.medians, whole.medians[:, kept])
+    np.testing.assert_allclose(some.pairs.benefit, whole.pairs.benefit[pairs], atol=1e-9)
+    np.testing.assert_array_equal(some.pairs.usable, whole.pairs.usable[pairs])
+    assert set(some.recommended) <= {NOBODY, 0, 1}
+    assert (some.recommended[whole.recommended == kept[1]] == 1).all()
+    assert isinstance(
+        compare_patient(part, dict(zip(part.names, replicate.covariates[0], strict=True))), RegimenComparison
+    )
+
+
+def test_the_reference_stays_whatever_is_asked_for(heterogeneous):
+    _, learned = heterogeneous
+    assert [d.regimen_id for d in among(learned, {"haic"}).regimens] == ["tace", "haic"]
+    assert [d.regimen_id for d in among(learned, ()).regimens] == ["tace"]

@@ -172,3 +172,18 @@ def test_a_learned_comparison_asks_for_what_is_missing_and_names_unknown_regimen
     found = compare_learned(clinical, more, model, drawn("tace")).said
     assert isinstance(found, Comparison)
     assert any("TACE + lenvatinib" in reason for reason in found.reasons)
+
+
+def test_what_is_not_asked_for_is_no_candidate(learned) -> None:
+    replicate, model = learned
+    clinical = record(model.learned.names, replicate.covariates[0])
+    two = SETTINGS.model_copy(update={"regimens": tuple(r for r in SETTINGS.regimens if r.id != "haic")})
+    behind = compare_learned(clinical, two, model, drawn("tace", "tace_systemic")).behind
+    assert behind is not None
+    assert [estimate.regimen_id for estimate in behind.regimens] == ["tace", "tace_systemic"]
+    unknown = Regimen(id="tace_lenvatinib", name="TACE + lenvatinib", source="test")
+    none = SETTINGS.model_copy(update={"regimens": (unknown,)})
+    said = compare_learned(clinical, none, model).said
+    assert isinstance(said, NotAssessed)
+    assert said.reason is Reason.COMPARISON_NOT_SUPPORTED
+    assert "TACE + lenvatinib" in said.detail
