@@ -121,10 +121,11 @@ def compare_learned(
 
 
 def _nothing_asked(reference: str, settings: PipelineSettings, model: ComparisonModel) -> NotAssessed:
+    others = [regimen.name for regimen in settings.regimens if regimen.id != reference]
+    why = f"the cohort of {model.info.name} had no patients under {', '.join(others)}"
     return NotAssessed(
         Reason.COMPARISON_NOT_SUPPORTED,
-        f"The regimens cannot be compared: the cohort of {model.info.name} had no patients under any of "
-        f"{', '.join(r.name for r in settings.regimens if r.id != reference)}.",
+        f"The regimens cannot be compared: {why if others else f'{reference} alone was asked for'}.",
     )
 
 

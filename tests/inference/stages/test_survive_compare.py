@@ -186,4 +186,8 @@ def test_what_is_not_asked_for_is_no_candidate(learned) -> None:
     said = compare_learned(clinical, none, model).said
     assert isinstance(said, NotAssessed)
     assert said.reason is Reason.COMPARISON_NOT_SUPPORTED
-    assert "TACE + lenvatinib" in said.detail
+    assert "no patients under TACE + lenvatinib." in said.detail
+    one = SETTINGS.model_copy(update={"regimens": tuple(r for r in SETTINGS.regimens if r.id == "tace")})
+    said = compare_learned(clinical, one, model, drawn("tace")).said
+    assert isinstance(said, NotAssessed)
+    assert "tace alone was asked for" in said.detail
