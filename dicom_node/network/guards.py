@@ -89,14 +89,13 @@ SLACK_S = 0.25
 """By how much a wait may be longer than what is left until a deadline: each change is a system call."""
 
 
-def _read(connection: socket.socket, into: memoryview, deadline: float, least: int | None = None) -> int:
-    """Fill a buffer until `deadline` on the monotonic clock; return its bytes, fewer when the peer closes.
+def _read(connection: socket.socket, into: memoryview, least: int, deadline: float) -> int:
+    """Read at least so many bytes until `deadline` on the monotonic clock, and of the rest what is there.
 
-    With `least`, more than that many bytes are taken only if they are there.
+    Returns how many it read; fewer than `least` when the peer closes.
     """
     done, size = 0, len(into)
-    enough = size if least is None else least
-    while done < enough:
+    while done < least:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise ProtocolViolation("it sent a PDU too slowly")
@@ -128,12 +127,7 @@ def read_pdu(connection: socket.socket, longest: dict[int, int], deadline: float
     ConnectionError
         The peer closed before the end.
     """
-    header = _read_header(connection, b"", longest, deadline)
-    pdu = bytearray(_size(header))
-    pdu[:HEADER_BYTES] = header
-    if _read(connection, memoryview(pdu)[HEADER_BYTES:], deadline) < len(pdu) - HEADER_BYTES:
-        raise ConnectionResetError("closed inside a PDU")
-    return pdu
+    return _read_with_more(connection, b"", 0, longest, deadline)[0]
 
 
 class PduReader:
@@ -153,18 +147,25 @@ class PduReader:
 
     def read(self, connection: socket.socket, deadline: float) -> bytearray:
         """Read one PDU, header included; raises what `read_pdu` raises."""
-        header, self._ahead = _read_header(connection, self._ahead, self._longest, deadline), b""
-        size = _size(header)
-        pdu = bytearray(size + HEADER_BYTES)
-        pdu[:HEADER_BYTES] = header
-        done = HEADER_BYTES + _read(
-            connection, memoryview(pdu)[HEADER_BYTES:], deadline, least=size - HEADER_BYTES
-        )
-        if done < size:
-            raise ConnectionResetError("closed inside a PDU")
-        self._ahead = bytes(pdu[size:done])
-        del pdu[size:]
+        begun, self._ahead = self._ahead, b""
+        pdu, self._ahead = _read_with_more(connection, begun, HEADER_BYTES, self._longest, deadline)
         return pdu
+
+
+def _read_with_more(
+    connection: socket.socket, begun: bytes, more: int, longest: dict[int, int], deadline: float
+) -> tuple[bytearray, bytes]:
+    """Read the rest of a PDU of which the first bytes were read, and up to `more` bytes behind it."""
+    header = _read_header(connection, begun, longest, deadline)
+    size = HEADER_BYTES + int.from_bytes(header[2:], "big")
+    pdu = bytearray(size + more)
+    pdu[:HEADER_BYTES] = header
+    done = HEADER_BYTES + _read(connection, memoryview(pdu)[HEADER_BYTES:], size - HEADER_BYTES, deadline)
+    if done < size:
+        raise ConnectionResetError("closed inside a PDU")
+    ahead = bytes(pdu[size:done])
+    del pdu[size:]
+    return pdu, ahead
 
 
 def _read_header(
@@ -173,7 +174,8 @@ def _read_header(
     """Read the rest of a PDU's header (PS3.8 section 9.3.1), and check its type and length."""
     header = bytearray(HEADER_BYTES)
     header[: len(begun)] = begun
-    count = len(begun) + _read(connection, memoryview(header)[len(begun) :], deadline)
+    rest = memoryview(header)[len(begun) :]
+    count = len(begun) + _read(connection, rest, len(rest), deadline)
     if count < HEADER_BYTES:
         if count and header[0] not in longest:
             raise ProtocolViolation("it does not speak DICOM")
@@ -186,11 +188,6 @@ def _read_header(
             f"it sent a PDU of type {kind} with length {length} (at most {longest[kind]})"
         )
     return header
-
-
-def _size(header: bytearray) -> int:
-    """Return the size of a PDU in bytes, its header included."""
-    return HEADER_BYTES + int.from_bytes(header[2:], "big")
 
 
 def longest_pdus(maximum_pdu_bytes: int) -> dict[int, int]:

@@ -18,6 +18,7 @@ from dicom_node.intake.assembly import PacsSeries
 from dicom_node.intake.spool import file_meta
 from dicom_node.network.contexts import STORAGE_CLASSES
 from dicom_node.network.requestor import RESPONSE, Association, Context, Message, Proposal, associate
+from dicom_node.network.stores import C_STORE_RQ, C_STORE_RSP
 from dicom_node.settings import PeerSettings
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ RESULT_CLASSES = (
 )
 """Classes that the node sends but does not take as input; they are fetched to be read back."""
 
-C_STORE_RQ, C_FIND_RQ, C_GET_RQ, C_MOVE_RQ = 0x0001, 0x0020, 0x0010, 0x0021
+C_FIND_RQ, C_GET_RQ, C_MOVE_RQ = 0x0020, 0x0010, 0x0021
 SUCCESS, WARNING_SOME_FAILED = 0x0000, 0xB000
 PENDING = (0xFF00, 0xFF01)
 UNABLE_TO_PROCESS = 0xC000
@@ -306,7 +307,7 @@ def _receive(association: Association, message: Message, take: Take) -> int:
         status = UNABLE_TO_PROCESS
     answer = Dataset()
     answer.AffectedSOPClassUID = fetched.sop_class_uid
-    answer.CommandField = C_STORE_RQ | RESPONSE
+    answer.CommandField = C_STORE_RSP
     answer.MessageIDBeingRespondedTo = command.MessageID
     answer.Status = status
     answer.AffectedSOPInstanceUID = fetched.sop_instance_uid

@@ -49,7 +49,7 @@ from dicom_node.network.guards import (
     longest_pdus,
     read_pdu,
 )
-from dicom_node.network.stores import NO_DATA_SET, WITH_DATA_SET
+from dicom_node.network.stores import NO_DATA_SET, WITH_DATA_SET, with_group_length
 from dicom_node.network.tls import secured, why
 from dicom_node.settings import PeerSettings
 
@@ -293,7 +293,7 @@ def _encoded_command(command: Dataset) -> bytes:
     body = encode(command, True, True)
     if body is None:
         raise ValueError("the command set cannot be encoded")
-    return struct.pack("<HHLL", 0, 0, 4, len(body)) + body
+    return with_group_length(body)
 
 
 def _has_no_data_set(command: bytearray) -> bool:

@@ -118,7 +118,7 @@ def _uid(value: bytes | None) -> str | None:
 
 def store_request(command: StoreCommand) -> bytes:
     """Return the command set of a C-STORE-RQ of medium priority (PS3.7 table 9.3-1)."""
-    return _with_group_length(
+    return with_group_length(
         _element(_AFFECTED_CLASS, command.sop_class_uid.encode("ascii"), b"\0"),
         _element(_FIELD, struct.pack("<H", C_STORE_RQ)),
         _element(_MESSAGE_ID, struct.pack("<H", command.message_id)),
@@ -130,7 +130,7 @@ def store_request(command: StoreCommand) -> bytes:
 
 def store_response(command: StoreCommand, answer: Answer) -> bytes:
     """Return the command set of a C-STORE-RSP (PS3.7 table 9.3-2)."""
-    return _with_group_length(
+    return with_group_length(
         _element(_AFFECTED_CLASS, command.sop_class_uid.encode("ascii"), b"\0"),
         _element(_FIELD, struct.pack("<H", C_STORE_RSP)),
         _element(0x0120, struct.pack("<H", command.message_id)),
@@ -141,7 +141,8 @@ def store_response(command: StoreCommand, answer: Answer) -> bytes:
     )
 
 
-def _with_group_length(*elements: bytes) -> bytes:
+def with_group_length(*elements: bytes) -> bytes:
+    """Return a command set of encoded elements in their order (PS3.7 section 6.3.1)."""
     body = b"".join(elements)
     return _element(0, struct.pack("<L", len(body))) + body
 
