@@ -289,7 +289,7 @@ def split(
 @app.command("redraw")
 def redraw(
     folder: Annotated[Path, typer.Argument(help="Folder of a cohort that `hepatocast simulate` made.")],
-    draws: Annotated[int, typer.Option(min=2, help="Draws of each follow-up.")] = 8,
+    draws: Annotated[int, typer.Option(min=2, help="Draws of each follow-up; few flatter a model.")] = 24,
     workers: Annotated[int, typer.Option(min=1, help="Processes; results are the same.")] = 1,
 ) -> None:
     """Draw the follow-ups of a simulated cohort's test patients again: the oracle of `evaluate`.

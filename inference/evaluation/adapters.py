@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -49,8 +50,8 @@ REDRAW_COLUMNS = (
 class Redrawable(Protocol):
     """A generator of one patient that can be given other luck."""
 
-    def redrawn(self, streams: RandomStreams) -> Generator:
-        """Return a generator of the same patient that draws by other streams."""
+    def redrawn(self, each: Sequence[RandomStreams]) -> Iterator[Generator]:
+        """Return generators of the same patient that draw by other streams, stratified over them."""
         ...
 
 
@@ -98,26 +99,26 @@ class GeneratorForecaster:
         settings = PipelineSettings(regimens=(regimen,), months=(question.months,), best_response=False)
         points, requested = [], []
         each = course_streams(streams, patient.patient_id, min(samples, self.courses))
-        for generator, own in zip(_redrawn(self.generator, baseline, segmentation, each), each, strict=True):
+        generators, sampling = _redrawn(self.generator, baseline, segmentation, each)
+        for generator, own in zip(generators, each, strict=True):
             drawn = generator.generate(baseline, segmentation, question.clinical, regimen, settings, own)
             points.append(drawn.time_points[0])
             requested.append(_on_trajectory(drawn, question.months))
         fractions = np.stack([_fractions(p.labels, patient.lesion.shape) for p in points])
         change = np.stack([_change(p, baseline, patient) for p in points])
         images = change if detail is Detail.IMAGES else None
-        return measured(question, fractions, images, requested_viable_ml=np.array(requested))
+        return measured(question, fractions, images, sampling, np.array(requested))
 
 
 def _redrawn(
     generator: Generator, baseline: Baseline, segmentation: Segmentation, each: Sequence[RandomStreams]
-) -> Iterator[Generator]:
+) -> tuple[Iterable[Generator], Sampling]:
     """Return the generator for each of several streams, all that they share prepared once where it can be."""
     if isinstance(generator, SharesPreparation):
         prepared = generator.prepared(baseline, segmentation, each[0])
         if isinstance(prepared, Redrawable):
-            yield from (prepared.redrawn(streams) for streams in each)
-            return
-    yield from (generator for _ in each)
+            return prepared.redrawn(each), Sampling.STRATIFIED
+    return itertools.repeat(generator, len(each)), Sampling.INDEPENDENT
 
 
 def measured(
@@ -211,12 +212,12 @@ class Redraws:
         return cls({(str(k[0]), str(k[1]), float(str(k[2]))): part for k, part in groups})
 
     def forecast(self, question: Question, samples: int, detail: Detail, streams: RandomStreams) -> Forecast:
-        """Return redraws, independent of each other."""
+        """Return all redraws, however many were asked for; they are independent of each other."""
         key = (question.patient.patient_id, question.regimen_id, float(question.months))
         found = self.draws.get(key)
         if found is None:
             raise ModelError("the simulator did not draw this follow-up again")
-        chosen = found.sort_values("draw").head(samples)
+        chosen = found.sort_values("draw")
         classes = [class_index(str(c)) for c in chosen["mrecist"].fillna("NE")]
         return Forecast(
             chosen["viable_ml"].to_numpy(dtype=np.float64),

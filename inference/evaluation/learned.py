@@ -13,6 +13,7 @@ from inference.evaluation.baselines import class_by_size
 from inference.evaluation.forecasts import Detail, Forecast, Forecaster, Question
 from inference.evaluation.generator_report import REGRESSION
 from inference.evaluation.maps import SMALLEST_NEW_ML
+from inference.evaluation.measures import Sampling
 from inference.models.flow.conditions import Request
 from inference.models.flow.generator import Course, LearnedGenerator
 from inference.models.flow.sampler import Draw
@@ -47,7 +48,8 @@ class LearnedForecaster:
         baseline, segmentation = as_study(question.patient, self.images.info)
         each = course_streams(streams, question.patient.patient_id, samples)
         prepared = self.generator.prepared(baseline, segmentation, each[0])
-        drawn = [prepared.redrawn(own).request(question.clinical, regimen, question.months) for own in each]
+        courses = prepared.redrawn(each)
+        drawn = [course.request(question.clinical, regimen, question.months) for course in courses]
         base = float(tissue_ml(question.patient.fractions)[0])
         return Forecast(
             np.array([r.viable_ml for r in drawn]),
@@ -55,6 +57,7 @@ class LearnedForecaster:
             np.array([sum(r.lipiodol.values()) for r in drawn]),
             tuple(_response(r, base) for r in drawn),
             np.full(len(drawn), np.nan),
+            Sampling.STRATIFIED,
         )
 
 

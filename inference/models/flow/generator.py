@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -211,23 +211,28 @@ def patient_of(
         return None
     prepared = prepare(study.crop, ClinicalRecord(), modality)
     places = free_places(study.crop)
-    luck = luck_of(generator.course, model, study.grid.shape, places, streams)
+    (luck,) = lucks_of(generator.course, model, study.grid.shape, places, (streams,))
     return LearnedPatient(study, prepared, radiomics(study.crop), places, luck)
 
 
-def luck_of(
+def lucks_of(
     course: Course,
     model: OutcomeModel,
     shape: tuple[int, int, int],
     places: npt.NDArray[np.intp],
-    streams: RandomStreams,
-) -> Luck:
-    """Return what is drawn by lot for a patient, whose crop has a shape; the same for all regimens."""
-    own = RandomStreams(int(streams.derive("learned").integers(2**62)))
+    each: Sequence[RandomStreams],
+) -> Iterator[Luck]:
+    """Return what is drawn by lot for a patient, whose crop has a shape; the same for all regimens.
+
+    One for each of some streams; where courses are sampled, they are stratified over them.
+    """
+    own = [RandomStreams(int(streams.derive("learned").integers(2**62))) for streams in each]
     z, y, x = (n // 2 for n in shape)
-    images = own.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
-    path = model.noise(1, own.derive("course")) if course is Course.SAMPLED else model.median()
-    return Luck(images, path, drawn_sites(places, shape, own.derive("sites"), _SITES))
+    median, sampled = model.median(), model.noise(len(own), own[0].derive("course"))
+    for place, streams in enumerate(own):
+        images: Voxels = streams.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
+        path = sampled.alone(place) if course is Course.SAMPLED else median
+        yield Luck(images, path, drawn_sites(places, shape, streams.derive("sites"), _SITES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +247,19 @@ class PreparedLearned:
         """Of the generator."""
         return self.generator.info
 
-    def redrawn(self, streams: RandomStreams) -> PreparedLearned:
-        """Return the same patient with other luck, as `LearnedGenerator.prepared` would with `streams`."""
+    def redrawn(self, each: Sequence[RandomStreams]) -> Iterator[PreparedLearned]:
+        """Return the same patient with other luck for each of some streams.
+
+        Of one, it is what `LearnedGenerator.prepared` would return; of several, their courses are stratified.
+        """
         patient = self.patient
         if patient is None:
-            return self
+            yield from (self for _ in each)
+            return
         model = self.generator.outcome_model(patient.prepared.modality)
-        luck = luck_of(self.generator.course, model, patient.study.grid.shape, patient.places, streams)
-        return PreparedLearned(self.generator, replace(patient, luck=luck))
+        shape = patient.study.grid.shape
+        for luck in lucks_of(self.generator.course, model, shape, patient.places, each):
+            yield PreparedLearned(self.generator, replace(patient, luck=luck))
 
     def request(self, clinical: ClinicalRecord, regimen: Regimen, months: float) -> Request:
         """Return the volumes that the follow-up of a month would be asked to show, without drawing it.

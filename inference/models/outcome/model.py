@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.special import ndtr, ndtri
+from scipy.special import betainc, ndtr, ndtri
 from scipy.stats import poisson
 
 from inference.errors import ModelError, UnsupportedRegimen
@@ -70,6 +70,10 @@ class Noise:
 
     targets: FloatArray
     lesion: FloatArray
+
+    def alone(self, sample: int) -> Noise:
+        """Return the numbers of one of the samples."""
+        return Noise(self.targets[[sample]], self.lesion[[sample]])
 
     def at(self, months: float) -> FloatArray:
         """Return the numbers at a month, (samples, 4)."""
@@ -184,16 +188,21 @@ class OutcomeModel:
         return np.asarray(mean[0]), rate * early
 
     def noise(self, samples: int, rng: np.random.Generator) -> Noise:
-        """Draw the normal numbers of a patient; the first target's are stratified over the samples."""
-        mixing = self.arrays["mixing"]
+        """Draw the normal numbers of a patient, stratified over the samples at every month.
+
+        Of n samples each target has one in every n-th part of its distribution, so that few of them already
+        have its mean and its spread; targets and months stay correlated (Latin hypercube sampling with
+        dependence, Packham & Schmidt 2008, SSRN 1269633).
+        """
         log_months = np.log1p(GRID_MONTHS)
         distance = np.abs(log_months[:, None] - log_months[None])
         over_time = np.linalg.cholesky(
             np.exp(-distance / self.settings.month_length) + 1e-9 * np.eye(len(GRID_MONTHS))
         )
+
         white = rng.standard_normal((samples, 4, len(GRID_MONTHS)))
-        targets = np.einsum("ij,sjm,nm->sin", mixing, white, over_time)
-        return Noise(self.settings.spread * targets, rng.standard_normal((samples, 256)))
+        targets = np.einsum("ij,sjm,nm->sin", self.arrays["mixing"], white, over_time)
+        return Noise(self.settings.spread * stratified(targets), rng.standard_normal((samples, 256)))
 
     @staticmethod
     def median() -> Noise:
@@ -258,6 +267,19 @@ class OutcomeModel:
             chosen = same_month
         means, values = a["row_mean"][chosen, target], a["row_value"][chosen, target]
         return nearest(means, values, mean, self.settings.neighbours)
+
+
+def stratified(z: FloatArray) -> FloatArray:
+    """Move normal numbers so that each of n strata has one of the n samples, (samples, ...).
+
+    The order of the samples stays. The number of rank k goes to the k-th stratum, and in it to where it
+    was among numbers of that rank, whose probabilities are distributed as Beta(k, n + 1 - k): so one
+    sample stays what it was, and each of several is normal.
+    """
+    rank = z.argsort(axis=0, kind="stable").argsort(axis=0)
+    place = betainc(rank + 1, len(z) - rank, ndtr(z))
+    # What rounds to 0 or 1 far out stays finite.
+    return np.asarray(ndtri(np.clip((rank + place) / len(z), 1e-15, 1 - 1e-15)))
 
 
 def _ratio(logs: FloatArray) -> FloatArray:

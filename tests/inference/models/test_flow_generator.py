@@ -106,7 +106,7 @@ def test_same_seed_gives_the_same_bytes(bundle, generator) -> None:
 def test_sampled_courses_differ_by_seed(patient) -> None:
     sampled = dataclasses.replace(patient.generator, course=Course.SAMPLED)
     same = dataclasses.replace(patient, generator=sampled)
-    drawn = [same.redrawn(RandomStreams(seed)) for seed in range(4)]
+    drawn = list(same.redrawn([RandomStreams(seed) for seed in range(4)]))
     assert len({course(d, months=()).trajectory[3].viable_ml for d in drawn}) == 4
 
 
@@ -115,7 +115,7 @@ def test_sampled_courses_of_two_regimens_share_their_noise(generator) -> None:
     shown = segmented(TWO)
     images = baseline(shown, CT)
     patient = sampled.prepared(images, shown, RandomStreams(0))
-    drawn = [patient.redrawn(RandomStreams(seed)) for seed in range(8)]
+    drawn = list(patient.redrawn([RandomStreams(seed) for seed in range(8)]))
     tace, haic = (
         [course(d, r, shown, images=images, months=()).trajectory[3].viable_ml for d in drawn]
         for r in (TACE, HAIC)
@@ -140,7 +140,7 @@ def test_redrawn_patient_is_the_patient_prepared_with_other_luck(generator) -> N
     shown = segmented(TWO)
     images = baseline(shown, CT)
     sampled = dataclasses.replace(generator, course=Course.SAMPLED)
-    redrawn = sampled.prepared(images, shown, RandomStreams(1)).redrawn(RandomStreams(2))
+    (redrawn,) = sampled.prepared(images, shown, RandomStreams(1)).redrawn([RandomStreams(2)])
     a = course(redrawn, TACE, shown, seed=2, images=images)
     b = course(sampled, TACE, shown, seed=2, images=images)
     assert a.trajectory == b.trajectory

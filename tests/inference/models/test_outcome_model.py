@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
+from scipy.stats import kstest
 
 from inference.case import ClinicalRecord, ClinicalValue
 from inference.errors import ModelError, UnsupportedRegimen
@@ -70,6 +72,24 @@ def test_noise_belongs_to_the_patient_not_to_the_regimen(model) -> None:
     assert np.corrcoef(tace, haic)[0, 1] > 0.9
     again = model.outcomes(x, TACE, 3.0, noise).viable
     assert np.array_equal(tace, again)
+
+
+def test_few_samples_have_one_in_each_part_of_every_distribution(model) -> None:
+    numbers = model.noise(8, np.random.default_rng(4)).targets / model.settings.spread
+    parts = np.sort(np.floor(8 * ndtr(numbers)), axis=0)
+    assert (parts == np.arange(8)[:, None, None]).all()
+
+
+def test_stratified_samples_stay_normal_and_correlated_over_targets_and_months(model) -> None:
+    rng = np.random.default_rng(5)
+    alone = np.concatenate([model.noise(1, rng).targets for _ in range(4000)])
+    together = np.concatenate([model.noise(8, rng).targets for _ in range(500)])
+    spread = model.settings.spread
+    for numbers in (alone / spread, together / spread):
+        assert kstest(numbers[:, 0, 3], "norm").pvalue > 0.01
+    for a, b in (((0, 3), (0, 6)), ((0, 3), (1, 3)), ((0, 3), (3, 12))):
+        expected, found = (np.corrcoef(z[:, *a], z[:, *b])[0, 1] for z in (alone, together))
+        assert found == pytest.approx(expected, abs=0.08)
 
 
 def test_the_interval_is_that_of_very_many_samples(model) -> None:
