@@ -167,15 +167,20 @@ def look_closely(
     window = _normalised(image, networks.modality)
     relative = relative_input(image, liver, relative_scale(networks.modality, liver))
     outside = guess < _LEAST_GUESS
-    for past in range(looks):
-        channels = np.stack([window, relative, guess * 2.0 - 1.0])
-        shares = _probabilities(networks.fine, channels, _MULTIPLE_FINE)
-        shares[:, outside] = 0.0
-        shares[LiverPart.OUTSIDE, outside] = 1.0
+    shares = _look(networks.fine, window, relative, guess, outside)
+    for past in range(1, looks):
         found = liver_share(shares)
         # The first look is held to the coarse network, which sees more of the body.
-        guess = (found + guess) / 2.0 if past == 0 else found
+        guess = (found + guess) / 2.0 if past == 1 else found
+        shares = _look(networks.fine, window, relative, guess, outside)
     return FineFinding(lattice, image, shares)
+
+
+def _look(network: UNet, window: Voxels, relative: Voxels, guess: Voxels, outside: Mask) -> Voxels:
+    shares = _probabilities(network, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
+    shares[:, outside] = 0.0
+    shares[LiverPart.OUTSIDE, outside] = 1.0
+    return shares
 
 
 def liver_share(shares: Voxels) -> Voxels:
