@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from inference.imaging.boxes import box_of
 from inference.imaging.parts import largest_part
@@ -40,6 +41,13 @@ _LEAST_GUESS = 0.05
 """Nothing is liver where the first guess is below this, for what the fine network adds may leak from look to
 look: on simulated CT with a wide margin to a Dice of .93 after three, which stays at .97 so. The price is .90
 instead of .93 on the CT whose guess leaves out large pieces."""
+_DOUBTED, _SURE = 0.5, 0.8
+_AS_BRIGHT = {"MR": (0.02, 0.98)}
+"""Where the first guess doubts, what is not as bright as the middle 96 % of the parenchyma that it is sure of
+is no parenchyma, though it may be a tumour. On a development CT whose values were mapped to five contrasts of
+MR the fine network took fat and stomach for liver: Dice .88, and .90 with this, and on another one and on
+simulated MR the same with and without. On CT, where the network knows its HU, it costs .002."""
+_BRIGHTNESS_MM = 1.0
 
 _LEAST_COARSE_ML = 20.0
 _SHIFTS_MM = (0.0, COARSE_SPACING_MM / 2.0)
@@ -163,24 +171,62 @@ def look_closely(
         At least one.
     """
     image = to_lattice(values, grid, lattice, outside_value(networks.modality))
-    liver = float(np.median(image[guess > 0.8])) if (guess > 0.8).any() else float(np.median(image))
-    window = _normalised(image, networks.modality)
-    relative = relative_input(image, liver, relative_scale(networks.modality, liver))
-    outside = guess < _LEAST_GUESS
-    shares = _look(networks.fine, window, relative, guess, outside)
+    liver = float(np.median(image[guess > _SURE])) if (guess > _SURE).any() else float(np.median(image))
+    view = _View(
+        networks.modality,
+        _normalised(image, networks.modality),
+        relative_input(image, liver, relative_scale(networks.modality, liver)),
+        ndimage.gaussian_filter(image, _BRIGHTNESS_MM / FINE_SPACING_MM),
+        guess,
+    )
+    shares = _look(networks.fine, view, guess)
     for past in range(1, looks):
         found = liver_share(shares)
         # The first look is held to the coarse network, which sees more of the body.
         guess = (found + guess) / 2.0 if past == 1 else found
-        shares = _look(networks.fine, window, relative, guess, outside)
+        shares = _look(networks.fine, view, guess)
     return FineFinding(lattice, image, shares)
 
 
-def _look(network: UNet, window: Voxels, relative: Voxels, guess: Voxels, outside: Mask) -> Voxels:
-    shares = _probabilities(network, np.stack([window, relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE)
-    shares[:, outside] = 0.0
-    shares[LiverPart.OUTSIDE, outside] = 1.0
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What is the same in all looks, each an array of float32, (z, y, x).
+
+    Attributes
+    ----------
+    window, relative
+        Inputs of the fine network.
+    brightness
+        Smoothed image.
+    first
+        First guess of the liver.
+    """
+
+    modality: str
+    window: Voxels
+    relative: Voxels
+    brightness: Voxels
+    first: Voxels
+
+
+def _look(network: UNet, view: _View, guess: Voxels) -> Voxels:
+    shares = _probabilities(
+        network, np.stack([view.window, view.relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE
+    )
+    denied = (view.first < _LEAST_GUESS) | _unlike_parenchyma(view, shares)
+    shares[:, denied] = 0.0
+    shares[LiverPart.OUTSIDE, denied] = 1.0
     return shares
+
+
+def _unlike_parenchyma(view: _View, shares: Voxels) -> Mask:
+    """Return what the network calls parenchyma and what cannot be, by its brightness."""
+    sure = (view.first > _SURE) & (shares[LiverPart.PARENCHYMA] > 0.5)
+    if view.modality not in _AS_BRIGHT or not sure.any():
+        return np.zeros(sure.shape, dtype=bool)
+    low, high = np.quantile(view.brightness[sure], _AS_BRIGHT[view.modality])
+    doubted = (view.first < _DOUBTED) & (shares.argmax(axis=0) == LiverPart.PARENCHYMA)
+    return np.asarray(doubted & ((view.brightness < low) | (view.brightness > high)))
 
 
 def liver_share(shares: Voxels) -> Voxels:

@@ -120,6 +120,29 @@ def test_nothing_is_liver_that_the_first_guess_excludes(tmp_path: Path) -> None:
     assert np.allclose(found.shares.sum(axis=0), 1.0)
 
 
+def test_on_mr_nothing_doubtful_is_parenchyma_that_is_not_as_bright(tmp_path: Path) -> None:
+    """Of all that a network calls parenchyma, the bright third was doubted and is denied."""
+    networks = UnetSegmenter.from_bundle(_bundle(tmp_path / "b")).networks["CT"]
+    with torch.no_grad():
+        networks.fine.head.weight.zero_()
+        assert networks.fine.head.bias is not None
+        networks.fine.head.bias.copy_(torch.eye(len(LiverPart))[LiverPart.PARENCHYMA] * 9.0)
+    grid = _grid()
+    lattice = covering(grid, 2.0)
+    guess = np.full(lattice.shape, 0.3, np.float32)
+    columns = lattice.shape[2] // 3
+    guess[..., :columns] = 0.95
+    image = np.random.default_rng(0).normal(100.0, 5.0, grid.shape).astype(np.float32)
+    image[..., 2 * grid.shape[2] // 3 :] += 100.0
+    middle, last = slice(columns + 4, 2 * columns - 4), slice(2 * columns + 4, None)
+    for modality, denied in (("CT", 0.0), ("MR", 1.0)):
+        own = replace(networks, modality=modality)
+        liver = liver_share(look_closely(image, grid, own, lattice, guess, looks=2).shares) > 0.5
+        assert liver[..., :columns].all()
+        assert liver[..., middle].mean() > 0.8
+        assert 1.0 - liver[..., last].mean() == pytest.approx(denied, abs=0.01)
+
+
 def test_the_network_takes_any_multiple_and_padding_makes_one() -> None:
     network = UNet(2, 3, (4, 6, 8))
     x = padded(torch.randn(1, 2, 9, 14, 16), 4)
