@@ -228,11 +228,12 @@ def lucks_of(
     """
     own = [RandomStreams(int(streams.derive("learned").integers(2**62))) for streams in each]
     z, y, x = (n // 2 for n in shape)
-    median, sampled = model.median(), model.noise(len(own), own[0].derive("course"))
+    sampled = course is Course.SAMPLED
+    paths = model.noise(len(own), own[0].derive("course")) if sampled else model.median(len(own))
     for place, streams in enumerate(own):
         images: Voxels = streams.derive("images").standard_normal((8 * STATE, z, y, x), dtype=np.float32)
-        path = sampled.alone(place) if course is Course.SAMPLED else median
-        yield Luck(images, path, drawn_sites(places, shape, streams.derive("sites"), _SITES))
+        sites = drawn_sites(places, shape, streams.derive("sites"), _SITES)
+        yield Luck(images, paths.alone(place), sites)
 
 
 @dataclass(frozen=True, slots=True)

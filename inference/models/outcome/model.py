@@ -199,15 +199,14 @@ class OutcomeModel:
         over_time = np.linalg.cholesky(
             np.exp(-distance / self.settings.month_length) + 1e-9 * np.eye(len(GRID_MONTHS))
         )
-
         white = rng.standard_normal((samples, 4, len(GRID_MONTHS)))
         targets = np.einsum("ij,sjm,nm->sin", self.arrays["mixing"], white, over_time)
         return Noise(self.settings.spread * stratified(targets), rng.standard_normal((samples, 256)))
 
     @staticmethod
-    def median() -> Noise:
-        """Return the numbers of the median course: one sample of zeros."""
-        return Noise(np.zeros((1, 4, len(GRID_MONTHS))), np.zeros((1, 256)))
+    def median(samples: int = 1) -> Noise:
+        """Return the numbers of the median course, which are zeros."""
+        return Noise(np.zeros((samples, 4, len(GRID_MONTHS))), np.zeros((samples, 256)))
 
     def outcomes(self, x: FloatArray, regimen: Regimen, months: float, noise: Noise) -> Outcomes:
         """Return samples at one month; deterministic given the noise.

@@ -42,11 +42,11 @@ _LEAST_GUESS = 0.05
 look: on simulated CT with a wide margin to a Dice of .93 after three, which stays at .97 so. The price is .90
 instead of .93 on the CT whose guess leaves out large pieces."""
 _DOUBTED, _SURE = 0.5, 0.8
-_AS_BRIGHT = {"MR": (0.02, 0.98)}
-"""Where the first guess doubts, what is not as bright as the middle 96 % of the parenchyma that it is sure of
-is no parenchyma, though it may be a tumour. On a development CT whose values were mapped to five contrasts of
-MR the fine network took fat and stomach for liver: Dice .88, and .90 with this, and on another one and on
-simulated MR the same with and without. On CT, where the network knows its HU, it costs .002."""
+_AS_BRIGHT = (0.02, 0.98)
+"""On MR, where the first guess doubts, what is not as bright as the middle 96 % of the parenchyma that it is
+sure of is no parenchyma, though it may be a tumour. On a development CT whose values were mapped to five
+contrasts of MR the fine network took fat and stomach for liver: Dice .88, and .90 with this, and on another
+one and on simulated MR the same with and without. On CT, where the network knows its HU, it costs .002."""
 _BRIGHTNESS_MM = 1.0
 
 _LEAST_COARSE_ML = 20.0
@@ -172,12 +172,14 @@ def look_closely(
     """
     image = to_lattice(values, grid, lattice, outside_value(networks.modality))
     liver = float(np.median(image[guess > _SURE])) if (guess > _SURE).any() else float(np.median(image))
+    smooth = None
+    if networks.modality == "MR":
+        smooth = ndimage.gaussian_filter(image, _BRIGHTNESS_MM / FINE_SPACING_MM)
     view = _View(
-        networks.modality,
         _normalised(image, networks.modality),
         relative_input(image, liver, relative_scale(networks.modality, liver)),
-        ndimage.gaussian_filter(image, _BRIGHTNESS_MM / FINE_SPACING_MM),
         guess,
+        smooth,
     )
     shares = _look(networks.fine, view, guess)
     for past in range(1, looks):
@@ -196,37 +198,38 @@ class _View:
     ----------
     window, relative
         Inputs of the fine network.
-    brightness
-        Smoothed image.
     first
         First guess of the liver.
+    brightness
+        Smoothed image; None on CT, where the network knows how bright tissues are.
     """
 
-    modality: str
     window: Voxels
     relative: Voxels
-    brightness: Voxels
     first: Voxels
+    brightness: Voxels | None
 
 
 def _look(network: UNet, view: _View, guess: Voxels) -> Voxels:
     shares = _probabilities(
         network, np.stack([view.window, view.relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE
     )
-    denied = (view.first < _LEAST_GUESS) | _unlike_parenchyma(view, shares)
+    denied = view.first < _LEAST_GUESS
+    if view.brightness is not None:
+        denied |= _unlike_parenchyma(view.brightness, view.first, shares)
     shares[:, denied] = 0.0
     shares[LiverPart.OUTSIDE, denied] = 1.0
     return shares
 
 
-def _unlike_parenchyma(view: _View, shares: Voxels) -> Mask:
+def _unlike_parenchyma(brightness: Voxels, first: Voxels, shares: Voxels) -> Mask:
     """Return what the network calls parenchyma and what cannot be, by its brightness."""
-    sure = (view.first > _SURE) & (shares[LiverPart.PARENCHYMA] > 0.5)
-    if view.modality not in _AS_BRIGHT or not sure.any():
+    sure = (first > _SURE) & (shares[LiverPart.PARENCHYMA] > 0.5)
+    if not sure.any():
         return np.zeros(sure.shape, dtype=bool)
-    low, high = np.quantile(view.brightness[sure], _AS_BRIGHT[view.modality])
-    doubted = (view.first < _DOUBTED) & (shares.argmax(axis=0) == LiverPart.PARENCHYMA)
-    return np.asarray(doubted & ((view.brightness < low) | (view.brightness > high)))
+    low, high = np.quantile(brightness[sure], _AS_BRIGHT)
+    doubted = (first < _DOUBTED) & (shares.argmax(axis=0) == LiverPart.PARENCHYMA)
+    return np.asarray(doubted & ((brightness < low) | (brightness > high)))
 
 
 def liver_share(shares: Voxels) -> Voxels:

@@ -94,11 +94,7 @@ def test_lesions_are_outlined_in_a_liver_that_is_known(tmp_path: Path) -> None:
     segmenter = UnetSegmenter.from_bundle(_bundle(tmp_path / "b"))
     assert segmenter.covers("CT")
     assert not segmenter.covers("MR")
-    fine = segmenter.networks["CT"].fine
-    with torch.no_grad():
-        fine.head.weight.zero_()
-        assert fine.head.bias is not None
-        fine.head.bias.copy_(torch.eye(len(LiverPart))[LiverPart.LESION] * 9.0)
+    _calls_everything(segmenter.networks["CT"].fine, LiverPart.LESION)
     grid = _grid()
     liver = _ball(grid, (0.0, 0.0, 60.0), 25.0) > 0.5
     found = segmenter.outline(np.zeros(grid.shape, np.float32), grid, "CT", liver, Box((0, 0, 0), grid.shape))
@@ -108,10 +104,7 @@ def test_lesions_are_outlined_in_a_liver_that_is_known(tmp_path: Path) -> None:
 def test_nothing_is_liver_that_the_first_guess_excludes(tmp_path: Path) -> None:
     """A fine network that calls everything liver spreads over all that was thought possible, no further."""
     networks = UnetSegmenter.from_bundle(_bundle(tmp_path / "b")).networks["CT"]
-    with torch.no_grad():
-        networks.fine.head.weight.zero_()
-        assert networks.fine.head.bias is not None
-        networks.fine.head.bias.copy_(torch.eye(len(LiverPart))[LiverPart.PARENCHYMA] * 9.0)
+    _calls_everything(networks.fine, LiverPart.PARENCHYMA)
     grid = _grid()
     lattice = covering(grid, 4.0)
     guess = np.random.default_rng(0).uniform(0.0, 0.2, lattice.shape).astype(np.float32)
@@ -123,10 +116,7 @@ def test_nothing_is_liver_that_the_first_guess_excludes(tmp_path: Path) -> None:
 def test_on_mr_nothing_doubtful_is_parenchyma_that_is_not_as_bright(tmp_path: Path) -> None:
     """Of all that a network calls parenchyma, the bright third was doubted and is denied."""
     networks = UnetSegmenter.from_bundle(_bundle(tmp_path / "b")).networks["CT"]
-    with torch.no_grad():
-        networks.fine.head.weight.zero_()
-        assert networks.fine.head.bias is not None
-        networks.fine.head.bias.copy_(torch.eye(len(LiverPart))[LiverPart.PARENCHYMA] * 9.0)
+    _calls_everything(networks.fine, LiverPart.PARENCHYMA)
     grid = _grid()
     lattice = covering(grid, 2.0)
     guess = np.full(lattice.shape, 0.3, np.float32)
@@ -152,6 +142,13 @@ def test_the_network_takes_any_multiple_and_padding_makes_one() -> None:
 
 def test_the_ct_window_is_minus_one_to_one() -> None:
     assert ct_input(np.array([-1000.0, 50.0, 900.0], np.float32)) == pytest.approx([-1.0, 0.0, 1.0])
+
+
+def _calls_everything(fine: UNet, part: LiverPart) -> None:
+    with torch.no_grad():
+        fine.head.weight.zero_()
+        assert fine.head.bias is not None
+        fine.head.bias.copy_(torch.eye(len(LiverPart))[part] * 9.0)
 
 
 def _spec(inputs: int, classes: int, name: str) -> NetworkSpec:
