@@ -7,6 +7,7 @@ labels and attenuation are all made from the shifted scores.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,9 @@ SHARPNESS = 3.0
 """Steepness of the fractions over the scores: tissues have edges, not uniform grey shares."""
 _FAR = 60.0
 _FITS = 1e-3
-"""Share of a lesion, and ml, that may be missing from what was requested."""
+"""Share of a lesion, and ml, that may be missing from what was requested; share of a voxel that is none."""
+_FREE = 0.01
+"""Share of tumour below which liver is free of it."""
 _SMOOTHED_VOXELS = 0.8
 """Deviation of the Gaussian that borders inside a lesion are smoothed with: the network decides in blocks
 of two voxels, tissue does not."""
@@ -137,42 +140,69 @@ def in_crop(scores: Scores, levels: Voxels, prepared: Prepared, shape: tuple[int
 def outgrown(rendered: Rendered, crop: PatientCrop, request: Request) -> Rendered:
     """Let lesions grow on where their surroundings could not hold what was requested.
 
-    A lesion that fills its surroundings goes on into the liver that is nearest to it and no lesion's, layer
-    by layer; its number goes with it. What the liver cannot hold is cut.
+    A lesion that fills its surroundings goes on into the liver that is nearest to it and free of tumour,
+    layer by layer, be it nearer to another lesion or not; its number goes with it. What the liver cannot
+    hold is cut.
     """
     scores = rendered.scores
-    fractions = scores.fractions(crop.liver).reshape(3, -1).astype(np.float64)
+    for _ in request.viable:
+        fractions = scores.fractions(crop.liver)
+        free: Mask = (fractions.sum(axis=0) < _FREE * crop.liver) & (crop.liver > 0)
+        missing = _missing(scores, fractions, request)
+        if not missing or not free.any():
+            break
+        scores = _grown(scores, crop, free, missing)
+    return rendered if scores is rendered.scores else Rendered(scores, rendered.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Volumes:
+    """Of a lesion in ml; what is dead is necrosis and lipiodol."""
+
+    viable: float
+    dead: float
+    lipiodol: float
+
+
+def _missing(scores: Scores, fractions: Voxels, request: Request) -> dict[int, _Volumes]:
+    """Return what lesions lack of their request, of those that lack something."""
     flat = scores.number.ravel()
-    viable, necrosis, oil = (np.bincount(flat, f * VOXEL_ML, minlength=256) for f in fractions)
-    missing = {
-        n: (
-            request.viable[n] - viable[n],
-            request.necrosis.get(n, 0.0) + request.lipiodol.get(n, 0.0) - necrosis[n] - oil[n],
-            request.lipiodol.get(n, 0.0) - oil[n],
-        )
-        for n in request.viable
-    }
-    missing = {
-        n: ml for n, ml in missing.items() if ml[0] + ml[1] > max(_FITS * (viable[n] + necrosis[n]), _FITS)
-    }
-    if not missing:
-        return rendered
-    tumour, live, lipiodol = scores.tumour.copy(), scores.viable.copy(), scores.lipiodol.copy()
+    viable, necrosis, oil = (
+        np.bincount(flat, f.ravel().astype(np.float64) * VOXEL_ML, minlength=256) for f in fractions
+    )
+    lacking = {}
+    for n, wanted in request.viable.items():
+        wanted_oil = request.lipiodol.get(n, 0.0)
+        dead = request.necrosis.get(n, 0.0) + wanted_oil - necrosis[n] - oil[n]
+        lack = _Volumes(wanted - viable[n], dead, wanted_oil - oil[n])
+        if lack.viable + lack.dead > _FITS * max(viable[n] + necrosis[n], 1.0):
+            lacking[n] = lack
+    return lacking
+
+
+def _grown(scores: Scores, crop: PatientCrop, free: Mask, missing: Mapping[int, _Volumes]) -> Scores:
+    """Give free liver to the lesions that are nearest to it, as much as they lack."""
+    tumour, viable, lipiodol = scores.tumour.copy(), scores.viable.copy(), scores.lipiodol.copy()
     number = scores.number.copy()
     distance, index = ndimage.distance_transform_edt(
         ~np.isin(crop.lesion, list(missing)), return_indices=True
     )
-    owner = np.where((number == 0) & (crop.liver > 0), crop.lesion[tuple(index)], 0)
-    for lesion, (viable_ml, dead_ml, oil_ml) in missing.items():
+    owner = np.where(free, crop.lesion[tuple(index)], 0)
+    for lesion, lack in missing.items():
         region = owner == lesion
-        number[region] = lesion
-        weight = crop.liver[region].astype(np.float64) * VOXEL_ML
         depth = -distance[region].astype(np.float32)
-        shares, tumour[region] = _shifted(depth, weight, viable_ml + dead_ml)
+        weight = crop.liver[region].astype(np.float64) * VOXEL_ML
+        shares, of_tumour = _shifted(depth, weight, lack.viable + lack.dead)
         total = weight * shares
-        shares, live[region] = _shifted(depth, total, max(viable_ml, 0.0))
-        _, lipiodol[region] = _shifted(depth, total * (1.0 - shares), max(oil_ml, 0.0))
-    return Rendered(Scores(tumour, live, lipiodol, number), rendered.levels)
+        shares_alive, of_viable = _shifted(depth, total, max(lack.viable, 0.0))
+        _, of_lipiodol = _shifted(depth, total * (1.0 - shares_alive), max(lack.lipiodol, 0.0))
+        taken = shares > _FITS
+        region[region] = taken
+        tumour[region], viable[region], lipiodol[region] = (
+            part[taken] for part in (of_tumour, of_viable, of_lipiodol)
+        )
+        number[region] = lesion
+    return Scores(tumour, viable, lipiodol, number)
 
 
 def with_new_lesions(

@@ -70,6 +70,25 @@ def test_dead_tissue_and_lipiodol_that_found_no_room_grow_on_too(crop, prepared)
     assert oil == pytest.approx(0.3 * room, rel=0.1)
 
 
+def test_liver_that_is_nearer_to_another_lesion_but_free_of_tumour_is_grown_into(crop, prepared) -> None:
+    near_other = _room_ml(crop, prepared, OTHER)
+    beyond = float(crop.liver.sum()) * VOXEL_ML - near_other
+    request = Request({LESION: beyond + 0.4 * near_other, OTHER: 1.0}, {OTHER: 0.2}, {})
+    before = _drawn(crop, prepared, request)
+    after = outgrown(before, crop, request)
+    assert sum(_volumes(after, crop, LESION)) == pytest.approx(request.viable[LESION], rel=2e-3)
+    assert _volumes(after, crop, OTHER) == pytest.approx(_volumes(before, crop, OTHER), abs=0.02)
+
+
+def test_two_lesions_that_both_lack_room_share_the_free_liver(crop, prepared) -> None:
+    near_other = _room_ml(crop, prepared, OTHER)
+    beyond = float(crop.liver.sum()) * VOXEL_ML - near_other
+    request = Request({LESION: 0.9 * beyond, OTHER: 1.05 * near_other}, {}, {})
+    after = outgrown(_drawn(crop, prepared, request), crop, request)
+    for number in (LESION, OTHER):
+        assert sum(_volumes(after, crop, number)) == pytest.approx(request.viable[number], rel=0.01)
+
+
 def test_more_than_the_liver_holds_is_cut(crop, prepared) -> None:
     liver_ml = float(crop.liver.sum()) * VOXEL_ML
     request = Request({LESION: 3.0 * liver_ml, OTHER: 1.0}, {}, {})
