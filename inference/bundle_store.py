@@ -141,6 +141,25 @@ SCHEMA = 1
 """Layout of bundles that this program reads; ``schema`` in the metadata, 1 where absent."""
 
 
+def told_of_start(info: BundleInfo, metadata: Mapping[str, Any], settings: str) -> dict[str, Any]:
+    """Return what a bundle's metadata say of the bundle that its training went on from.
+
+    Parameters
+    ----------
+    settings : str
+        Key of the metadata that holds the settings of the earlier training; what that one came from itself
+        is told, too.
+    """
+    kept = {key: metadata[key] for key in (settings, "started_from") if key in metadata}
+    return {
+        "name": info.name,
+        "version": info.version,
+        "sha256": info.sha256,
+        "trained_on": info.trained_on,
+        **kept,
+    }
+
+
 class BundleKind(StrEnum):
     """Which part of the forecast a bundle serves; ``kind`` in the metadata."""
 

@@ -12,27 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from inference.bundle_store import seal
 from inference.errors import TrainingDataError
 from inference.models.flow.conditions import CONDITIONS
 from inference.models.flow.generator import GeneratorSettings
-from inference.models.flow.network import ChangeNetwork, NetworkSettings
+from inference.models.flow.network import NetworkSettings
 from inference.models.flow.sampler import Draw
 from inference.models.protocols import Progress, within
 from inference.settings import Regimen
 from inference.training.cohort import Cohort, Origin, Split
 from inference.training.features import PatientTable, patient_table
-from inference.training.generator_data import Examples, typical_levels
-from inference.training.generator_losses import (
-    DeepFeatures,
-    GeneratorTraining,
-    flow_loss,
-    regression_loss,
-    validation,
-)
-from inference.training.loop import Fitted, LoopSettings, best_device, fit
+from inference.training.generator_losses import GeneratorTraining
+from inference.training.generator_networks import NetworkTraining
+from inference.training.generator_start import GeneratorStart
 from inference.training.outcome import fit_outcome_model
 from inference.training.outcome_figures import evaluate_outcome_model
 
@@ -50,6 +43,7 @@ def train_generator(
     regimens: Mapping[str, Regimen],
     settings: GeneratorTraining,
     progress: Progress,
+    start: GeneratorStart | None = None,
 ) -> dict[str, Any]:
     """Train a generator and write its bundle; continues where an earlier run of the same settings stopped.
 
@@ -59,6 +53,8 @@ def train_generator(
         One of CT, one of MR, or both.
     out : Path
         Folder of the bundle. Checkpoints and curves are in ``OUT.work`` beside it.
+    start : GeneratorStart, optional
+        Its networks are gone on from, and its outcome models kept where their modality is not trained.
 
     Returns
     -------
@@ -68,66 +64,49 @@ def train_generator(
     Raises
     ------
     TrainingDataError
-        Two cohorts have the same modality, there is nothing to learn from, or ``OUT.work`` holds the
-        checkpoints of another training.
+        Two cohorts have the same modality, there is nothing to learn from, ``OUT.work`` holds the
+        checkpoints of another training, or a network without steps has no bundle to come from.
     """
     modalities = tuple(c.info.modality for c in cohorts)
     if len(set(modalities)) != len(modalities) or not cohorts:
         raise TrainingDataError("give one cohort, or one of CT and one of MR")
+    network = NetworkSettings(conditions=CONDITIONS, widths=settings.widths)
+    if start is not None:
+        start.check(network)
+    elif not all(settings.steps(draw) for draw in Draw):
+        raise TrainingDataError("a network without steps needs a bundle to come from")
     work = out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
-    _claim(work, cohorts, regimens, settings)
+    _claim(work, cohorts, regimens, settings, start)
     (out / "models").mkdir(parents=True, exist_ok=True)
     figures: dict[str, Any] = {}
+    kept = () if start is None else tuple(m for m in start.settings.modalities if m not in modalities)
+    if start is not None:
+        figures |= {m: start.copy_outcome_model(m, out) for m in kept}
     for index, cohort in enumerate(cohorts):
         report = within(progress, 0.2 * index / len(cohorts), 0.2 * (index + 1) / len(cohorts))
         figures[cohort.info.modality] = _outcome_model(cohort, out, work, regimens, settings, report)
-    training = Examples(cohorts, _ids(cohorts, Split.TRAIN), regimens)
-    held = Examples(cohorts, _spread(_ids(cohorts, Split.VALIDATION)), regimens, 500_000_000)
-    network = NetworkSettings(conditions=CONDITIONS, widths=settings.widths)
-    start = new_network(network, settings.seed)
-    start.start_at(torch.from_numpy(typical_levels(training)))
-    regression = fit(
-        start,
-        regression_loss(training, settings),
-        _loop(settings, settings.regression_steps),
-        work / "regression",
-        within(progress, 0.2, 0.5),
-        validation(held, settings, Draw.REGRESSION),
-    )
-    _need_learned(regression, "regression", held)
-    flow = _fit_flow(network, regression, training, held, settings, work, within(progress, 0.5, 1.0))
-    _need_learned(flow, "flow", held)
-    _write_network(out, Draw.REGRESSION, regression)
-    _write_network(out, Draw.FLOW, flow)
-    figures["networks"] = {
-        name: {
-            "steps": f.steps,
-            "kept_step": f.kept_step,
-            "validation": _number(f.kept_figure),
-            "skipped": f.skipped,
-        }
-        for name, f in (("regression", regression), ("flow", flow))
-    }
+    networks = NetworkTraining(cohorts, regimens, network, settings, out, work, start)
+    figures["networks"] = networks.write(within(progress, 0.2, 1.0))
+    sampler = settings.sampler if start is None or settings.flow_steps else start.settings.sampler
     stored = GeneratorSettings(
-        modalities=modalities, network=network, sampler=settings.sampler, draw=Draw.FLOW
+        modalities=tuple(sorted({*modalities, *kept})),
+        network=network,
+        sampler=sampler,
+        draw=Draw.FLOW,
     )
     (out / "generator.json").write_text(stored.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    metadata = _metadata(cohorts, settings, figures)
+    metadata = _metadata(cohorts, settings, figures, start)
     seal(out, metadata)
     return metadata
 
 
-def _need_learned(fitted: Fitted, name: str, held: Examples) -> None:
-    if len(held) and fitted.kept_step == 0:
-        raise TrainingDataError(
-            f"the {name} network is no better on the validation patients than before its training: it would "
-            "draw the baseline again; look at learning_curve.png, and give more patients or more steps"
-        )
-
-
 def _claim(
-    work: Path, cohorts: Sequence[Cohort], regimens: Mapping[str, Regimen], settings: GeneratorTraining
+    work: Path,
+    cohorts: Sequence[Cohort],
+    regimens: Mapping[str, Regimen],
+    settings: GeneratorTraining,
+    start: GeneratorStart | None,
 ) -> None:
     """Note what the checkpoints in a folder belong to; refuse those of another training."""
     asked = {
@@ -135,6 +114,7 @@ def _claim(
         "regimens": {k: regimens[k].model_dump(mode="json") for k in sorted(regimens)},
         # Name and version are a label on the result, and change nothing in it.
         "settings": settings.model_dump(mode="json", exclude={"name", "version"}),
+        **({} if start is None else {"start": start.info.sha256}),
     }
     path = work / "training.json"
     text = json.dumps(asked, indent=1, sort_keys=True) + "\n"
@@ -144,48 +124,6 @@ def _claim(
             "remove that folder, or name another one for the bundle"
         )
     path.write_text(text, encoding="utf-8")
-
-
-def new_network(settings: NetworkSettings, seed: int) -> ChangeNetwork:
-    """Return a network with weights that a seed determines."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ChangeNetwork(settings)
-
-
-def _fit_flow(
-    network: NetworkSettings,
-    regression: Fitted,
-    training: Examples,
-    held: Examples,
-    settings: GeneratorTraining,
-    work: Path,
-    progress: Progress,
-) -> Fitted:
-    """Fit the flow network, which starts as the regression network."""
-    start = new_network(network, settings.seed + 1)
-    start.load_state_dict(regression.model.state_dict())
-    frozen = ChangeNetwork(network)
-    frozen.load_state_dict(regression.model.state_dict())
-    deep = DeepFeatures(frozen).to(best_device()) if settings.deep_weight > 0 else None
-    return fit(
-        start,
-        flow_loss(training, settings, deep),
-        _loop(settings, settings.flow_steps),
-        work / "flow",
-        progress,
-        validation(held, settings, Draw.FLOW),
-    )
-
-
-def _loop(settings: GeneratorTraining, steps: int) -> LoopSettings:
-    return LoopSettings(
-        steps=steps,
-        learning_rate=settings.learning_rate,
-        validate_every=max(min(settings.validate_every, steps // 4), 1),
-        patience=settings.patience,
-        seed=settings.seed,
-    )
 
 
 def _outcome_model(
@@ -214,24 +152,16 @@ def _outcome_model(
     }
 
 
-def _ids(cohorts: Sequence[Cohort], split: Split) -> list[tuple[int, str]]:
-    return [(index, p) for index, cohort in enumerate(cohorts) for p in cohort.ids(split)]
-
-
-def _spread(ids: list[tuple[int, str]], most: int = 40) -> list[tuple[int, str]]:
-    """Return some patients from all parts of a list."""
-    return ids[:: max(math.ceil(len(ids) / most), 1)]
-
-
-def _write_network(out: Path, draw: Draw, fitted: Fitted) -> None:
-    weights = {k: v.to(torch.float16).contiguous() for k, v in fitted.model.state_dict().items()}
-    save_file(weights, out / "models" / f"{draw.value}.safetensors")
-
-
 def _metadata(
-    cohorts: Sequence[Cohort], settings: GeneratorTraining, figures: dict[str, Any]
+    cohorts: Sequence[Cohort],
+    settings: GeneratorTraining,
+    figures: dict[str, Any],
+    start: GeneratorStart | None,
 ) -> dict[str, Any]:
-    origin = least_real(c.info.origin for c in cohorts)
+    earlier = () if start is None else tuple(start.metadata.get("cohorts", ()))
+    before = "" if start is None else start.info.trained_on
+    seen = [*(c.info.origin for c in cohorts), *(o for o in Origin if before.startswith(f"{o}:"))]
+    origin = least_real(seen)
     patients = sum(len(c.ids(Split.TRAIN)) for c in cohorts)
     names = ", ".join(c.info.name for c in cohorts)
     return {
@@ -241,7 +171,7 @@ def _metadata(
         "format": "flow",
         "schema": 1,
         "task": "virtual follow-up images of liver tumours under treatment",
-        "trained_on": f"{origin}: {names}, n {patients}",
+        "trained_on": f"{origin}: {names}, n {patients}" + (f", after {before}" if before else ""),
         "note": "" if origin is Origin.REAL else HONESTY,
         "cohorts": [
             {
@@ -252,7 +182,9 @@ def _metadata(
                 **({"left_out": c.left_out} if c.left_out else {}),
             }
             for c in cohorts
-        ],
+        ]
+        + [c for c in earlier if c["sha256"] not in {one.info.sha256 for one in cohorts}],
+        **({} if start is None else {"started_from": start.told()}),
         "training": json.loads(settings.model_dump_json()),
         "metrics": figures,
         "monai_version": _version("monai"),

@@ -30,8 +30,10 @@ class GeneratorTraining(Frozen):
 
     name: str = Field("generator", pattern=r"^[a-z][a-z0-9_]{1,40}$")
     version: str = "1"
-    regression_steps: int = Field(800, gt=0)
-    flow_steps: int = Field(1800, gt=0)
+    regression_steps: int = Field(
+        800, ge=0, description="0 keeps the network of the bundle that is gone on from"
+    )
+    flow_steps: int = Field(1800, ge=0, description="likewise")
     learning_rate: float = Field(1.5e-3, gt=0)
     widths: tuple[int, ...] = (32, 64, 96, 128)
     batch: int = Field(2, gt=0, description="follow-ups of one patient in a step")
@@ -49,6 +51,10 @@ class GeneratorTraining(Frozen):
     sampler: SamplerSettings = SamplerSettings()
     outcome: OutcomeTraining = OutcomeTraining()
     seed: int = Field(0, ge=0)
+
+    def steps(self, draw: Draw) -> int:
+        """Return how many steps a network is trained for."""
+        return self.regression_steps if draw is Draw.REGRESSION else self.flow_steps
 
 
 # ------------------------------------------------------------------ losses

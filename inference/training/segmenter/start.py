@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from inference.bundle_store import bundle_folder, load_metadata
+from inference.bundle_store import bundle_folder, load_metadata, told_of_start
 from inference.errors import TrainingDataError
 from inference.models.unet.segmenter import NetworkSpec, UnetSegmenter
 from inference.results import BundleInfo
@@ -52,14 +52,7 @@ class Start:
 
     def told(self) -> dict[str, Any]:
         """Return what the metadata of the next bundle say of this one, and of what it came from itself."""
-        kept = {key: self.metadata[key] for key in ("settings", "started_from") if key in self.metadata}
-        return {
-            "name": self.info.name,
-            "version": self.info.version,
-            "sha256": self.info.sha256,
-            "trained_on": self.info.trained_on,
-            **kept,
-        }
+        return told_of_start(self.info, self.metadata, "settings")
 
 
 def read_start(name_or_path: str | Path) -> Start:

@@ -23,8 +23,9 @@ from inference.results import Response, ResponseCategory, StudyResults
 from inference.settings import PipelineSettings
 from inference.training.cohort import Split
 from inference.training.cohort_split import patients_of_part
+from inference.training.generator_losses import GeneratorTraining
 from inference.training.never_seen import never_seen
-from tests.builders.flow_bundles import HAIC, TACE, TRIPLE
+from tests.builders.flow_bundles import HAIC, TACE, TRIPLE, write_flow_bundle
 from tests.builders.stand_in_cohort import write_stand_in
 from tests.builders.studies import write_study
 
@@ -46,6 +47,73 @@ def test_a_part_that_is_none_is_refused(tmp_path, capsys) -> None:
     asked = ["train", "generator", str(cohort.folder), "--out", str(tmp_path / "bundle"), "--quiet"]
     assert invoke([*asked, "--leave-out", "4/3"]) == 1
     assert "4/3 is no part of a cohort" in capsys.readouterr().err
+
+
+def test_networks_without_steps_need_a_bundle(tmp_path, capsys) -> None:
+    cohort = write_stand_in(tmp_path / "cohort", patients=6, size=32, imaged=1)
+    asked = ["train", "generator", str(cohort.folder), "--out", str(tmp_path / "bundle"), "--quiet"]
+    assert invoke([*asked, "--flow-steps", "0"]) == 1
+    assert "needs a bundle to come from" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_is_not_written_over_the_one_it_goes_on_from(tmp_path, capsys) -> None:
+    before = write_flow_bundle(tmp_path / "before", modalities=("CT",))
+    asked = ["train", "generator", str(tmp_path), "--start-from", str(before), "--out", str(before)]
+    assert invoke(asked) == 2
+    assert "another folder" in capsys.readouterr().err
+
+
+def test_networks_that_are_built_otherwise_are_refused(tmp_path, capsys) -> None:
+    cohort = write_stand_in(tmp_path / "cohort", patients=6, size=32, imaged=1)
+    before = write_flow_bundle(tmp_path / "before", modalities=("CT",))
+    asked = ["train", "generator", str(cohort.folder), "--start-from", str(before)]
+    assert invoke([*asked, "--out", str(tmp_path / "bundle"), "--quiet"]) == 1
+    assert "built otherwise" in capsys.readouterr().err
+
+
+def test_outcomes_of_one_modality_are_learned_anew_and_all_else_is_kept(tmp_path, capsys) -> None:
+    widths = GeneratorTraining().widths
+    before = write_flow_bundle(tmp_path / "before", widths, modalities=("CT", "MR"))
+    cohort = write_stand_in(tmp_path / "cohort", patients=40, size=32, modality="MR", imaged=1)
+    out = tmp_path / "bundle"
+    asked = ["train", "generator", str(cohort.folder), "--out", str(out), "--quiet"]
+    steps = ["--regression-steps", "0", "--flow-steps", "0"]
+    assert invoke([*asked, *steps, "--start-from", str(before)]) == 0
+    said = capsys.readouterr().out
+    assert "MR: CRPS" in said
+    assert "CT: CRPS" not in said
+
+    same = {
+        p.relative_to(before)
+        for p in before.rglob("*")
+        if p.is_file() and (out / p.relative_to(before)).read_bytes() == p.read_bytes()
+    }
+    kept = {p.relative_to(before) for folder in ("models", "ct") for p in (before / folder).iterdir()}
+    assert kept <= same
+    assert not any(p.parts[0] == "mr" for p in same)
+
+    metadata = json.loads((out / "metadata.json").read_text(encoding="utf-8"))
+    told = json.loads((before / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["started_from"]["sha256"] == told["sha256"]
+    assert metadata["trained_on"].startswith("simulated: stand-in, n ")
+    assert metadata["trained_on"].endswith(told["trained_on"])
+    assert LearnedGenerator.from_bundle(out).settings.modalities == ("CT", "MR")
+    study = write_study(tmp_path / "study", ("t1_arterial",), "MR")
+    assert forecast(out, study).demonstration
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_network_goes_on_from_the_weights_of_a_bundle(tmp_path) -> None:
+    cohort = write_stand_in(tmp_path / "cohort", patients=20, size=32, imaged=2)
+    before = write_flow_bundle(tmp_path / "before", GeneratorTraining().widths, modalities=("CT",))
+    out = tmp_path / "bundle"
+    asked = ["train", "generator", str(cohort.folder), "--out", str(out), "--quiet"]
+    assert invoke([*asked, "--start-from", str(before), "--regression-steps", "0", "--flow-steps", "2"]) == 0
+    old, new = (load_file(folder / "models/flow.safetensors") for folder in (before, out))
+    assert all((new[k] - old[k]).abs().max() < 0.05 for k in old)
+    assert any(not torch.equal(new[k], old[k]) for k in old)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from inference.models.flow.sampler import Draw
 from inference.training.cohort import NO_VALUE, Cohort, PatientImages, Split
 from inference.training.cohort_rows import clinical_of
 from inference.training.features import crop_of, lesion_ml, patient_table
-from inference.training.generator import new_network, train_generator
+from inference.training.generator import train_generator
 from inference.training.generator_data import Batch, Example, Examples, View, batch_of, conditions_of
 from inference.training.generator_losses import (
     DeepFeatures,
@@ -26,6 +26,7 @@ from inference.training.generator_losses import (
     tissue_loss,
     validation,
 )
+from inference.training.generator_networks import new_network
 from inference.training.network_channels import drawn_images
 from inference.training.outcome import OutcomeTraining, fit_outcome_model
 from inference.training.outcome_figures import evaluate_outcome_model
