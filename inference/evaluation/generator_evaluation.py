@@ -28,6 +28,10 @@ from inference.training.kept_work import claim
 OpenModels = Callable[[CohortInfo], Sequence[Forecaster]]
 """Returns the learned and mechanistic models for a cohort, the one that is judged first."""
 
+_SCORED = 2
+"""Raised with every change of the program after which an evaluation comes out otherwise: scores that were kept
+before it do not mix with new ones."""
+
 
 def evaluate_generator(
     cohorts: Sequence[Path],
@@ -93,6 +97,7 @@ def _decisive(
 ) -> dict[str, Any]:
     """Return what the scores of a cohort depend on."""
     return {
+        "program": _SCORED,
         "plan": asdict(plan),
         "model": None if model is None else model.sha256,
         "fitted_on": first.info.sha256,
