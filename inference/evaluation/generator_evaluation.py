@@ -29,8 +29,8 @@ OpenModels = Callable[[CohortInfo], Sequence[Forecaster]]
 """Returns the learned and mechanistic models for a cohort, the one that is judged first."""
 
 _SCORED = 2
-"""Raised with every change of the program after which an evaluation comes out otherwise: scores that were kept
-before it do not mix with new ones."""
+"""Raised with every change of the program after which an evaluation comes out otherwise: scores that were
+kept before it do not mix with new ones."""
 
 
 def evaluate_generator(

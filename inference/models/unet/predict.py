@@ -48,6 +48,13 @@ sure of is no parenchyma, though it may be a tumour. On a development CT whose v
 contrasts of MR the fine network took fat and stomach for liver: Dice .88, and .90 with this, and on another
 one and on simulated MR the same with and without. On CT, where the network knows its HU, it costs .002."""
 _BRIGHTNESS_MM = 1.0
+_NECK_MM = 14.0
+"""On MR, what the first guess doubts and what is joined to the rest of the liver by a neck narrower than this
+has leaked into a neighbour, unless it is a tumour. On the development CT with contrasts of MR: Dice of one
+.90 and .92 with this, of the other .853 and .851, and on simulated MR the same. On CT, whose networks leak
+less, it costs as much as it brings."""
+_BETWEEN_VOXELS_MM = 1.5
+"""What a radius that is measured between centres of voxels of 2 mm may be off by."""
 
 _LEAST_COARSE_ML = 20.0
 _SHIFTS_MM = (0.0, COARSE_SPACING_MM / 2.0)
@@ -214,12 +221,17 @@ def _look(network: UNet, view: _View, guess: Voxels) -> Voxels:
     shares = _probabilities(
         network, np.stack([view.window, view.relative, guess * 2.0 - 1.0]), _MULTIPLE_FINE
     )
-    denied = view.first < _LEAST_GUESS
+    _deny(shares, view.first < _LEAST_GUESS)
     if view.brightness is not None:
-        denied |= _unlike_parenchyma(view.brightness, view.first, shares)
-    shares[:, denied] = 0.0
-    shares[LiverPart.OUTSIDE, denied] = 1.0
+        _deny(shares, _unlike_parenchyma(view.brightness, view.first, shares))
+        _deny(shares, _leaked(view.first, shares))
     return shares
+
+
+def _deny(shares: Voxels, where: Mask) -> None:
+    """Call voxels something else than liver."""
+    shares[:, where] = 0.0
+    shares[LiverPart.OUTSIDE, where] = 1.0
 
 
 def _unlike_parenchyma(brightness: Voxels, first: Voxels, shares: Voxels) -> Mask:
@@ -230,6 +242,19 @@ def _unlike_parenchyma(brightness: Voxels, first: Voxels, shares: Voxels) -> Mas
     low, high = np.quantile(brightness[sure], _AS_BRIGHT)
     doubted = (first < _DOUBTED) & (shares.argmax(axis=0) == LiverPart.PARENCHYMA)
     return np.asarray(doubted & ((brightness < low) | (brightness > high)))
+
+
+def _leaked(first: Voxels, shares: Voxels) -> Mask:
+    """Return what is no tumour, the first guess doubts, and only a narrow neck joins to the liver."""
+    whole = ndimage.binary_fill_holes(liver_share(shares) > 0.5)
+    liver = np.pad(whole, 1)  # the rim of the lattice is a surface, too
+    depth = ndimage.distance_transform_edt(liver, sampling=FINE_SPACING_MM)
+    core = largest_part(depth > _NECK_MM / 2.0)
+    if not core.any():
+        return np.zeros(first.shape, dtype=bool)
+    distance = ndimage.distance_transform_edt(~core, sampling=FINE_SPACING_MM)
+    hanging = (liver & (distance > _NECK_MM / 2.0 + _BETWEEN_VOXELS_MM))[1:-1, 1:-1, 1:-1]
+    return np.asarray(hanging & (first < _DOUBTED) & (shares.argmax(axis=0) != LiverPart.LESION))
 
 
 def liver_share(shares: Voxels) -> Voxels:

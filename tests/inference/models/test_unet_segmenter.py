@@ -133,6 +133,36 @@ def test_on_mr_nothing_doubtful_is_parenchyma_that_is_not_as_bright(tmp_path: Pa
         assert 1.0 - liver[..., last].mean() == pytest.approx(denied, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("modality", "part", "neck_mm", "kept"),
+    [
+        ("MR", LiverPart.PARENCHYMA, 8, False),
+        ("MR", LiverPart.PARENCHYMA, 20, True),
+        ("MR", LiverPart.LESION, 8, True),
+        ("CT", LiverPart.PARENCHYMA, 8, True),
+    ],
+)
+def test_on_mr_what_a_narrow_neck_joins_to_the_liver_is_none(tmp_path, modality, part, neck_mm, kept) -> None:
+    """Of all that a network calls liver or tumour, a doubted ball hangs on the liver by a neck."""
+    networks = UnetSegmenter.from_bundle(_bundle(tmp_path / "b")).networks["CT"]
+    _calls_everything(networks.fine, part)
+    grid = _grid((60, 40, 40))
+    lattice = covering(grid, 2.0)
+    z, y, x = np.meshgrid(*(2.0 * (np.arange(n) - n // 2) for n in lattice.shape), indexing="ij")
+    off_axis = np.hypot(y, x)
+    guess = np.zeros(lattice.shape, np.float32)
+    guess[off_axis <= neck_mm / 2] = 0.3
+    ball = np.sqrt((z - 30.0) ** 2 + off_axis**2) <= 18.0
+    guess[ball] = 0.3
+    liver = np.sqrt((z + 30.0) ** 2 + off_axis**2) <= 26.0
+    guess[liver] = 0.95
+    own = replace(networks, modality=modality)
+    image = np.full(grid.shape, 100.0, np.float32)
+    found = liver_share(look_closely(image, grid, own, lattice, guess, looks=2).shares) > 0.5
+    assert found[liver].mean() > 0.99
+    assert found[ball].mean() == pytest.approx(float(kept), abs=0.02)
+
+
 def test_the_network_takes_any_multiple_and_padding_makes_one() -> None:
     network = UNet(2, 3, (4, 6, 8))
     x = padded(torch.randn(1, 2, 9, 14, 16), 4)
