@@ -158,10 +158,10 @@ def _metadata(
     figures: dict[str, Any],
     start: GeneratorStart | None,
 ) -> dict[str, Any]:
-    earlier = () if start is None else tuple(start.metadata.get("cohorts", ()))
     before = "" if start is None else start.info.trained_on
-    seen = [*(c.info.origin for c in cohorts), *(o for o in Origin if before.startswith(f"{o}:"))]
-    origin = least_real(seen)
+    origin = least_real(
+        [*(c.info.origin for c in cohorts), *(o for o in Origin if before.startswith(f"{o}:"))]
+    )
     patients = sum(len(c.ids(Split.TRAIN)) for c in cohorts)
     names = ", ".join(c.info.name for c in cohorts)
     return {
@@ -173,17 +173,7 @@ def _metadata(
         "task": "virtual follow-up images of liver tumours under treatment",
         "trained_on": f"{origin}: {names}, n {patients}" + (f", after {before}" if before else ""),
         "note": "" if origin is Origin.REAL else HONESTY,
-        "cohorts": [
-            {
-                "name": c.info.name,
-                "origin": str(c.info.origin),
-                "modality": c.info.modality,
-                "sha256": c.info.sha256,
-                **({"left_out": c.left_out} if c.left_out else {}),
-            }
-            for c in cohorts
-        ]
-        + [c for c in earlier if c["sha256"] not in {one.info.sha256 for one in cohorts}],
+        "cohorts": _seen(cohorts, start),
         **({} if start is None else {"started_from": start.told()}),
         "training": json.loads(settings.model_dump_json()),
         "metrics": figures,
@@ -195,6 +185,22 @@ def _metadata(
             "outputs": "tissue logits and levels of each tissue",
         },
     }
+
+
+def _seen(cohorts: Sequence[Cohort], start: GeneratorStart | None) -> list[dict[str, Any]]:
+    """Return what the metadata say of all cohorts that any part of the bundle was trained on."""
+    new = [
+        {
+            "name": c.info.name,
+            "origin": str(c.info.origin),
+            "modality": c.info.modality,
+            "sha256": c.info.sha256,
+            **({"left_out": c.left_out} if c.left_out else {}),
+        }
+        for c in cohorts
+    ]
+    before = [] if start is None else start.metadata.get("cohorts", [])
+    return new + [c for c in before if c not in new]
 
 
 def least_real(origins: Iterable[Origin]) -> Origin:

@@ -115,6 +115,14 @@ def test_a_network_goes_on_from_the_weights_of_a_bundle(tmp_path) -> None:
     assert all((new[k] - old[k]).abs().max() < 0.05 for k in old)
     assert any(not torch.equal(new[k], old[k]) for k in old)
 
+    # A part that is left out now was seen by the bundle that is gone on from.
+    again = tmp_path / "again"
+    asked = ["train", "generator", str(cohort.folder), "--out", str(again), "--quiet", "--leave-out", "1/2"]
+    steps = ["--regression-steps", "0", "--flow-steps", "0"]
+    assert invoke([*asked, *steps, "--start-from", str(out)]) == 0
+    _, unseen = never_seen(str(again), "generator", cohort)
+    assert unseen == set(cohort.ids(Split.TEST))
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
