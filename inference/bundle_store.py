@@ -141,16 +141,16 @@ SCHEMA = 1
 """Layout of bundles that this program reads; ``schema`` in the metadata, 1 where absent."""
 
 
-def told_of_start(info: BundleInfo, metadata: Mapping[str, Any], settings: str) -> dict[str, Any]:
+def told_of_start(info: BundleInfo, metadata: Mapping[str, Any], settings_key: str) -> dict[str, Any]:
     """Return what a bundle's metadata say of the bundle that its training went on from.
 
     Parameters
     ----------
-    settings : str
-        Key of the metadata that holds the settings of the earlier training; what that one came from itself
+    settings_key : str
+        Where the metadata hold the settings of the earlier training; what that one came from itself
         is told, too.
     """
-    kept = {key: metadata[key] for key in (settings, "started_from") if key in metadata}
+    kept = {key: metadata[key] for key in (settings_key, "started_from") if key in metadata}
     return {
         "name": info.name,
         "version": info.version,
