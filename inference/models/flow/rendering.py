@@ -23,7 +23,7 @@ SHARPNESS = 3.0
 """Steepness of the fractions over the scores: tissues have edges, not uniform grey shares."""
 _FAR = 60.0
 _FITS = 1e-3
-"""Share of a lesion, and ml, that may be missing from what was requested; share of a voxel that is nothing."""
+"""Share of a lesion, and ml, that may be missing from a request; share of a voxel that is not taken."""
 _FREE = 0.01
 """Share of tumour below which liver is free of it."""
 _SMOOTHED_VOXELS = 0.8
