@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.terminal import progress_bar
+from dicom_node.cli.work_folder import check_apart
 
 
 def generator(
@@ -96,8 +97,8 @@ def generator(
         wrong = error.errors()[0]
         raise typer.BadParameter(str(wrong["msg"]), param_hint=f"--{wrong['loc'][0]}") from error
     start = read_generator_start(start_from) if start_from else None
-    if start is not None and out.resolve() == start.folder.resolve():
-        raise typer.BadParameter("must be another folder than --start-from", param_hint="--out")
+    if start is not None:
+        check_apart(out, start.folder)
     cohorts = [Cohort.open(folder) for folder in cohort]
     if leave_out is not None:
         cohorts = [leaving_out(c, leave_out) for c in cohorts]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom_node.cli.terminal import progress_bar
-from dicom_node.cli.work_folder import work_folder
+from dicom_node.cli.work_folder import check_apart, work_folder
 
 
 def segmenter(
@@ -78,8 +78,8 @@ def segmenter(
             raise typer.BadParameter("must be CT or MR", param_hint="--modality")
     settings = SegmenterTraining.model_validate({k: v for k, v in asked.items() if v is not None})
     start = read_start(start_from) if start_from else None
-    if start is not None and out.resolve() == start.folder.resolve():
-        raise typer.BadParameter("must be another folder than --start-from", param_hint="--out")
+    if start is not None:
+        check_apart(out, start.folder)
     own = [read_case_volumes(f, LabelValues()) for f in find_cases(cases, "CT")] if cases else []
     with progress_bar("training the segmenter", quiet=quiet) as report:
         metadata = train_segmenter(settings, out, work or work_folder(out), report, own, workers, start)

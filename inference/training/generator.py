@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from inference.bundle_store import seal
+from inference.bundle_store import seal, told_of_start
 from inference.errors import TrainingDataError
 from inference.models.flow.conditions import CONDITIONS
 from inference.models.flow.generator import GeneratorSettings
@@ -174,7 +174,7 @@ def _metadata(
         "trained_on": f"{origin}: {names}, n {patients}" + (f", after {before}" if before else ""),
         "note": "" if origin is Origin.REAL else HONESTY,
         "cohorts": _seen(cohorts, start),
-        **({} if start is None else {"started_from": start.told()}),
+        **({} if start is None else {"started_from": told_of_start(start.info, start.metadata, "training")}),
         "training": json.loads(settings.model_dump_json()),
         "metrics": figures,
         "monai_version": _version("monai"),

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from inference.bundle_store import bundle_folder, load_metadata, told_of_start
+from inference.bundle_store import bundle_folder, load_metadata
 from inference.errors import TrainingDataError
 from inference.models.flow.generator import GeneratorSettings, LearnedGenerator
 from inference.models.flow.network import NetworkSettings
@@ -65,10 +65,6 @@ class GeneratorStart:
     def _metrics(self, part: str) -> dict[str, Any]:
         found: dict[str, Any] = self.metadata.get("metrics", {}).get(part, {})
         return found
-
-    def told(self) -> dict[str, Any]:
-        """Return what the metadata of the next bundle say of this one, and of what it came from itself."""
-        return told_of_start(self.info, self.metadata, "training")
 
 
 def read_generator_start(name_or_path: str | Path) -> GeneratorStart:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from inference.bundle_store import bundle_folder, load_metadata, told_of_start
+from inference.bundle_store import bundle_folder, load_metadata
 from inference.errors import TrainingDataError
 from inference.models.unet.segmenter import NetworkSpec, UnetSegmenter
 from inference.results import BundleInfo
@@ -49,10 +49,6 @@ class Start:
                 f"the {stage} network of the bundle {self.info.name} is built otherwise; train without it"
             )
         return dict(getattr(self.segmenter.networks[source], stage).state_dict())
-
-    def told(self) -> dict[str, Any]:
-        """Return what the metadata of the next bundle say of this one, and of what it came from itself."""
-        return told_of_start(self.info, self.metadata, "settings")
 
 
 def read_start(name_or_path: str | Path) -> Start:

@@ -21,7 +21,7 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import nn
 
-from inference.bundle_store import seal
+from inference.bundle_store import seal, told_of_start
 from inference.errors import TrainingDataError
 from inference.evaluation.segmentation_cases import SegmentationCase
 from inference.models.protocols import Progress
@@ -226,7 +226,7 @@ def write_bundle(
         "training": figures,
     }
     if start is not None:
-        metadata["started_from"] = start.told()
+        metadata["started_from"] = told_of_start(start.info, start.metadata, "settings")
     seal(folder, metadata)
     return metadata
 
